@@ -1,0 +1,329 @@
+"""The sockets of the heart: what stores, logs, engines, sources, clocks and notifiers must do.
+
+Rules of this file:
+  * a docstring here is a contract: when it is called, how often, by which thread, whether it is idempotent, what a
+    crash just before or just after means, and what is *not* guaranteed;
+  * a port has at most eight methods, is synchronous, and knows no library: rows cross as `ArrowStream`;
+  * every implementation, fakes included, passes the shared suite of its port (`tidemill.testing.contract`).
+
+Theory of operation. A *store* is one home of assets: it holds their rows, their logs and the progress of the jobs that
+write them, so that all three change in one transaction (rule 9). There are two: the tables (DuckDB) and the ledger
+(SQLite). Everything a job must remember besides its output is itself kept as rows of an internal asset of the same
+store and written in the same transaction: its parked set (`JOB@parked`), the partition values its gate has released
+(`JOB@gate`), the files that have landed (`ASSET@landings`). An internal asset's name has an `@`, which no user name has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tidemill.core.change import ArrowStream, Output, Slice
+from tidemill.core.model import Asset, Column, Home, Job
+
+__all__ = [
+    "Clock",
+    "Engine",
+    "Head",
+    "Ledger",
+    "Log",
+    "Notifier",
+    "Plan",
+    "Positions",
+    "Progress",
+    "Reader",
+    "Receipt",
+    "Refusal",
+    "RunRecord",
+    "Source",
+    "SourceFile",
+    "Store",
+    "Table",
+    "Transaction",
+    "Work",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of an asset's log: the offset of its last change, within one generation of the log.
+
+    A generation ends when the asset's columns change; offsets go on counting. `rows` is how many rows there are now.
+    """
+
+    offset: int = 0
+    generation: int = 1
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What one job has done, committed in the same transaction as its outputs.
+
+    `cursors` maps each input to the offset it has been read to, `generations` to the log generation that offset
+    belongs to. `run` is the id of the last committed run. `served_at` is the moment (seconds) of the last schedule or
+    period served. `succeeded` says whether this version ever succeeded on a record (rule 14). `pinned` holds the
+    ranges of a run with outside effects that has begun and not been settled: every retry takes exactly these.
+    """
+
+    job: str
+    version: str
+    cursors: Mapping[str, int] = field(default_factory=dict)
+    generations: Mapping[str, int] = field(default_factory=dict)
+    run: str = ""
+    served_at: float = 0.0
+    succeeded: bool = False
+    pinned: Mapping[str, tuple[int, int]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """All a store knows of positions: enough, with the definitions, to rebuild the heart's state (rule 12)."""
+
+    heads: Mapping[str, Head] = field(default_factory=dict)
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The physical shape of an asset in a store: its columns and, where rows have one, its key.
+
+    `key` None means rows are identified by a hidden row id.
+    """
+
+    asset: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] | None = None
+
+
+class Reader(Protocol):
+    """Reads parts of assets at one consistent snapshot."""
+
+    def head(self, asset: str) -> Head:
+        """The end of the asset's log in this snapshot; `Head(0)` for an asset that never changed."""
+
+    def read(self, part: Slice) -> ArrowStream:
+        """The rows of a slice, ordered by offset then row identity.
+
+        Columns: `_rid` (text), `_offset` (bigint), for `CHANGES` also `_weight` (tinyint), then the asset's columns.
+        `STATE`: rows as they are at `part.to`. `CHANGES`: the consolidated change set of (from_, to].
+        `ADDED`: only its new images. Raises StateCorrupt where `to` is beyond the head or history below the
+        trimmed floor is asked for.
+        """
+
+
+class Transaction(Reader, Protocol):
+    """One atomic unit of work on a store, used by one thread. Nothing is visible to others before `commit`."""
+
+    def progress(self, job: str) -> Progress | None:
+        """The job's progress in this snapshot; None before its first commit."""
+
+    def define(self, table: Table) -> Head:
+        """Make the asset have this shape: create it, or begin a new, empty generation where columns or key differ.
+
+        Idempotent where the shape is the same. Returns the head, whose offset goes on counting over generations.
+        """
+
+    def write(self, asset: str, output: Output) -> int:
+        """Apply an output to the asset's rows and log; returns the number of changes (one per row identity).
+
+        Each change gets the next offset, in a deterministic order. A write that changes nothing moves no head.
+        The first write to a table asset also counts one *marker* offset, even for no rows (rule 27).
+        Raises ContractViolation for a key that is not unique, naming up to five offending rows.
+        """
+
+    def settle(self, progress: Progress, expected: Progress | None) -> None:
+        """Set a job's progress, if it still is `expected` (compare-and-set on version, cursors and run).
+
+        Raises Conflict where it is not, StateCorrupt where a cursor would move back or pass its input's head.
+        Called once per run, before `commit`.
+        """
+
+    def commit(self) -> Mapping[str, Head]:
+        """Make everything durable at once; returns the new heads of the assets written.
+
+        Raises Fenced where the owner epoch moved on. A crash before it returns leaves either all or nothing.
+        """
+
+    def rollback(self) -> None:
+        """Forget everything; idempotent, also after `commit` (where it does nothing)."""
+
+
+class Store(Protocol):
+    """One home of assets: rows, logs and progress that change together."""
+
+    home: Home
+
+    def claim(self) -> int:
+        """Become the owner: raise the epoch durably and return it. Transactions begun before are fenced off."""
+
+    def positions(self) -> Positions:
+        """Every head and every job's progress, from storage and not from memory. Called at start."""
+
+    def begin(self, *, exclusive: bool = True) -> Transaction:
+        """Start a transaction. `exclusive` ones wait for each other and see the newest state; the others see a
+        snapshot from their first read and take the commit lock only in `commit`. Any thread."""
+
+    def trim(self, asset: str, below: int) -> int:
+        """Forget images that ended at or below this offset; returns how many. Never changes the current rows."""
+
+    def drop(self, *, assets: Sequence[str] = (), jobs: Sequence[str] = ()) -> None:
+        """Forget assets (rows and logs) and jobs (progress and their internal assets) in one transaction."""
+
+    def close(self) -> None:
+        """Release files; idempotent. Open transactions are rolled back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the door did not take an event: `index` is its place in what was sent (from 0)."""
+
+    index: int
+    reason: str
+    payload: str
+    column: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of what was sent to the door: counts that add up to what was sent (rule 5)."""
+
+    accepted: int = 0
+    duplicate: int = 0
+    parked: int = 0
+    head: int = 0
+    refusals: tuple[Refusal, ...] = ()
+
+
+class Log(Protocol):
+    """The hot log of topics, external versions and extract versions: durable when the call returns."""
+
+    def append(self, asset: Asset, events: bytes, *, source: str = "", mark: str = "") -> Receipt:
+        """Take events (NDJSON) through the asset's contract, dedup and upsert rules; durable on return (FULL sync).
+
+        One transaction: the block, the ids, the parked events and the `mark` (resume position of a file being
+        emitted, as text; stored under `source`). Thread-safe; calls are serialised.
+        """
+
+    def touch(self, asset: str, version: str) -> Receipt:
+        """An external asset changed to `version`; the same version again is a duplicate ("" always is a change)."""
+
+    def mark(self, asset: str, source: str) -> str:
+        """The last mark stored with `source`, or ""."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run as people see it: a report, never the truth about what was committed (rule 9)."""
+
+    run: str
+    job: str
+    state: str
+    attempt: int = 1
+    inputs: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    started_at: float = 0.0
+    finished_at: float | None = None
+    rows_in: int = 0
+    rows_out: int = 0
+    parked: int = 0
+    mode: str = ""
+    error: str = ""
+    readiness: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Ledger(Protocol):
+    """The control store's records: run reports, notes (overrides, pauses, applied definitions), dead letters."""
+
+    def record(self, runs: Sequence[RunRecord]) -> None:
+        """Insert or replace run reports by run id, in one commit."""
+
+    def runs(self, *, job: str = "", state: str = "", run: str = "", limit: int = 100) -> list[RunRecord]:
+        """Run reports, newest first."""
+
+    def note(self, topic: str, name: str, value: Any) -> None:
+        """Durably keep a JSON value under (topic, name); None forgets it."""
+
+    def notes(self, topic: str) -> dict[str, Any]:
+        """All values kept under a topic."""
+
+    def dead(self, *, asset: str = "", limit: int = 100) -> list[dict[str, Any]]:
+        """Events parked at the door, newest first: `{id, asset, job, stage, reason, payload, attempts, state}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How an engine will maintain a job: `rowwise` (outputs belong to input rows), or `recompute` and difference.
+
+    `columns` and `key` shape the output table; `reason` says why a SQL job is not row-wise.
+    """
+
+    kind: str
+    columns: tuple[Column, ...] = ()
+    key: tuple[str, ...] | None = None
+    reason: str = ""
+    statement: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One run for an engine: the job, its plan, and per input the range (from, to] to work on.
+
+    `whole` asks for the result over whole inputs (first builds, rebuilds). `excluding` are row identities per input
+    that are about to be parked; `only` restricts row-wise work to these row identities (bisection).
+    """
+
+    job: Job
+    plan: Plan
+    ranges: Mapping[str, tuple[int, int]]
+    run: str
+    whole: bool = False
+    excluding: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    only: Mapping[str, tuple[str, ...]] | None = None
+
+
+class Engine(Protocol):
+    """Computes. Pure towards the stores: it reads through a reader and returns outputs; it never writes."""
+
+    def plan(self, job: Job, inputs: Mapping[str, Asset]) -> Plan:
+        """Decide how the job is maintained. Raises DefinitionError with the place and the mend."""
+
+    def compute(self, work: Work, reader: Reader) -> Mapping[str, Output]:
+        """The outputs, by asset name. Any exception is the transform's: the runtime retries, parks or holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file as a listing shows it: path relative to the project, size in bytes, modification stamp."""
+
+    path: str
+    size_bytes: int
+    stamp: str
+    partition: Mapping[str, str] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Where rows come from when tidemill fetches them: for now, files."""
+
+    def list(self) -> Iterable[SourceFile]:
+        """All files that are there now: the truth (notifications only wake). Any order; may raise OSError."""
+
+    def read(self, file: SourceFile) -> tuple[ArrowStream, str]:
+        """The rows of one file and the hash of its content.
+
+        Raises UpstreamError naming the file and the line for content that does not parse, OSError where it vanished.
+        """
+
+
+class Clock(Protocol):
+    """The only source of time."""
+
+    def now(self) -> float:
+        """Seconds since the epoch, UTC. May jump; nothing correct may depend on it."""
+
+
+class Notifier(Protocol):
+    """Wakes the loop: a hint, never a fact. Lost and doubled notifications must change nothing (rule 12)."""
+
+    def notify(self, asset: str) -> None:
+        """Something may have changed about this asset. Any thread; must not block."""
