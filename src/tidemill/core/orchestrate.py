@@ -1,0 +1,792 @@
+"""The one function to read first: `step(state, event) -> commands`.
+
+What it is for: deciding what runs next. Everything tidemill does begins with an event coming in here and ends with
+the commands going out.
+
+Rules of this file:
+  * no clock, no input or output, no randomness: the time and the jitter come in with the event;
+  * `state` belongs to the caller, who gives it to one `step` at a time; `step` changes it and nothing else;
+  * the state is a cache: after any crash it is rebuilt from the stores by feeding `Defined` and `Landed` (rule 12);
+  * heads and cursors only grow here; an event that says less than is known says nothing (lost, doubled and
+    reordered notifications change nothing);
+  * the cost of a step depends on what the event concerns, never on how many jobs there are.
+
+Theory of operation. A job is in one `Phase`. `IDLE` jobs are judged (`_judge`) whenever something that concerns them
+happens: an input's head moved, a moment came, an upstream job finished. The judgement is a `Readiness`: ready or not,
+why, and the next moment that could change it. A ready job gets a `Start` and is `RUNNING` until `Finished` or `Failed`
+comes back; what it reads is decided by the run itself, in its snapshot (rule 8), so a start carries no ranges except
+the cuts of delays and gates. Where the answer lies in the data (`after`, `gate`), the step asks for a `Look` and judges
+again when `Looked` comes back.
+
+`when: all` waits until upstream has settled. The first time everything else holds, a `_Wait` notes the heads of the
+upstream sources as targets. Upstream jobs are then ticked off from the sources down: a job whose producers are all
+ticked off, and which is not running, not between retries and not due below its targets, is ticked off itself and its
+outputs' heads at that moment become its readers' targets. Later news never adds a target, so the wait ends.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tidemill.core import when
+from tidemill.core.mapping import ObjectMapping
+from tidemill.core.model import Job, Mode
+from tidemill.core.ports import Head, Progress
+from tidemill.core.retry import HELD_RESTART_SECONDS, Failure, Reaction, after_failure
+
+__all__ = [
+    "Alert",
+    "Command",
+    "Defined",
+    "Event",
+    "Failed",
+    "Finished",
+    "JobState",
+    "Landed",
+    "Look",
+    "Looked",
+    "Paused",
+    "Phase",
+    "Readiness",
+    "Removed",
+    "Requested",
+    "Resumed",
+    "Start",
+    "State",
+    "Ticked",
+    "on_cursor",
+    "step",
+]
+
+
+class Phase(StrEnum):
+    """What a job is doing. `due` is not a phase: a due job is started in the same step."""
+
+    IDLE = "idle"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    HELD = "held"
+    PAUSED = "paused"
+
+
+# ------------------------------------------------------------------------------------------------ events
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """An asset's log is known to reach `head`."""
+
+    asset: str
+    head: Head
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A run was committed: the job's progress now, and the heads of what it wrote."""
+
+    job: str
+    progress: Progress
+    heads: Mapping[str, Head]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An attempt ended without a commit. `jitter` is uniform in [0, 1); `progress` is given on a conflict."""
+
+    job: str
+    run: str
+    failure: Failure
+    reason: str
+    at: float
+    jitter: float = 1.0
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Time passed."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Defined:
+    """A job is new, or has another definition now. `first_seen_at` is when this definition was first seen, durably."""
+
+    job: Job
+    progress: Progress | None
+    at: float
+    first_seen_at: float = 0.0
+    is_paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A job is no longer defined."""
+
+    job: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The answer to `Look`: up to where inputs may be taken now (`ends`), and when the answer may change.
+
+    For a gate, `value` is the value to take and `payload` what the run needs to release it.
+    """
+
+    job: str
+    is_ready: bool
+    at: float
+    ends: Mapping[str, int] = field(default_factory=dict)
+    value: str = ""
+    payload: object = None
+    next_at: float | None = None
+    because: tuple[str, ...] = ()
+    failed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """A person paused a job; what runs is finished first."""
+
+    job: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A person resumed, retried or released a job: held and paused jobs are judged again, waits are cut short."""
+
+    job: str
+    at: float
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """`tidemill run`: a moment of its own, at which microbatch jobs with changes are due at once.
+
+    `jobs` empty means all. `is_forced` starts the named jobs even if nothing is due.
+    """
+
+    at: float
+    jobs: tuple[str, ...] = ()
+    is_forced: bool = False
+
+
+Event = Landed | Finished | Failed | Ticked | Defined | Removed | Looked | Paused | Resumed | Requested
+
+
+# ---------------------------------------------------------------------------------------------- commands
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Why a job starts, or does not. `next_at` is the next moment that could change the answer."""
+
+    is_ready: bool
+    because: tuple[str, ...]
+    next_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Perform a run of the job. `run` is "" for a new one, else the id of the run that is tried again."""
+
+    job: str
+    attempt: int
+    readiness: Readiness
+    at: float
+    run: str = ""
+    ends: Mapping[str, int] | None = None
+    value: str = ""
+    payload: object = None
+    on_offset: int | None = None
+    is_rebuild: bool = False
+    is_forced: bool = False
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Find out, in the data, whether the job's delay or gate lets it start; answer with `Looked`."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Something a person should know (rule 33)."""
+
+    kind: str
+    job: str
+    reason: str
+    at: float
+
+
+Command = Start | Look | Alert
+
+
+# ------------------------------------------------------------------------------------------------- state
+
+
+class _Looking(StrEnum):
+    NO = "no"
+    ASKED = "asked"
+    STALE = "stale"
+    """Asked, and something happened since: ask again when the answer comes."""
+    ANSWERED = "answered"
+
+
+@dataclass(slots=True)
+class JobState:
+    """What is known of one job. All of it can be rebuilt from the stores and the definitions."""
+
+    job: Job
+    condition: when.Condition | str
+    version: str = ""
+    cursors: dict[str, int] = field(default_factory=dict)
+    generations: dict[str, int] = field(default_factory=dict)
+    served_at: float = 0.0
+    phase: Phase = Phase.IDLE
+    pauses: bool = False
+    attempt: int = 0
+    run: str = ""
+    retry_at: float = 0.0
+    held_at: float = 0.0
+    held_heads: dict[str, int] = field(default_factory=dict)
+    reason: str = ""
+    started: Start | None = None
+    looking: _Looking = _Looking.NO
+    looked: Looked | None = None
+    requested_at: float = -1.0
+    is_forced: bool = False
+    timer_at: float | None = None
+    has_run: bool = False
+
+    @property
+    def is_looked_at(self) -> bool:
+        """Whether readiness lies in the data."""
+        return self.job.after_seconds > 0 or self.job.gate is not None
+
+
+@dataclass(slots=True)
+class _Wait:
+    """A `when: all` job waiting for its upstream to settle: which jobs are not ticked off, and the targets so far."""
+
+    pending: set[str]
+    targets: dict[str, int]
+
+
+Moments = Callable[[str, float], float]
+"""(cron line, after) -> the next moment of the schedule after that time, in seconds; a pure function."""
+
+
+class State:
+    """Everything `step` knows: the mapping, the heads, the jobs, the timers and the waits."""
+
+    def __init__(self, moments: Moments | None = None) -> None:
+        self.mapping = ObjectMapping()
+        self.heads: dict[str, Head] = {}
+        self.jobs: dict[str, JobState] = {}
+        self.active: set[str] = set()
+        self.looking: set[str] = set()
+        self.requested_at = -1.0
+        self._moments = moments
+        self._timers: list[tuple[float, str]] = []
+        self._waits: dict[str, _Wait] = {}
+        self._waited_for: dict[str, set[str]] = {}
+
+    def head(self, asset: str) -> int:
+        """The offset an asset's log is known to reach."""
+        head = self.heads.get(asset)
+        return 0 if head is None else head.offset
+
+    def next_at(self) -> float | None:
+        """The next moment at which a `Ticked` is wanted; None: nothing waits for time."""
+        while self._timers:
+            at, name = self._timers[0]
+            job = self.jobs.get(name)
+            if job is not None and job.timer_at == at:
+                return at
+            heapq.heappop(self._timers)
+        return None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is running, between retries, or being looked at."""
+        return bool(self.active or self.looking)
+
+    def readiness(self, name: str, at: float) -> Readiness:
+        """The present judgement of a job, for `explain`. Changes nothing."""
+        job = self.jobs[name]
+        if job.phase is not Phase.IDLE:
+            return Readiness(False, (f"{job.phase.value}: {job.reason}" if job.reason else job.phase.value,))
+        verdict = _due(self, job, at)
+        wait = self._waits.get(name)
+        if verdict.is_ready and wait is not None and wait.pending:
+            return Readiness(False, (f"waits for upstream: {', '.join(sorted(wait.pending))}",))
+        return verdict
+
+
+def on_cursor(asset: str) -> str:
+    """The name under which a job keeps its cursor on the asset that starts it (`on`), apart from its inputs."""
+    return f"on:{asset}"
+
+
+# -------------------------------------------------------------------------------------------------- step
+
+
+def step(state: State, event: Event) -> list[Command]:
+    """Take one event into account; return what to do, most urgent first."""
+    commands: list[Command] = []
+    _HANDLERS[type(event)](state, event, commands)
+    if len(commands) > 1:
+        commands.sort(key=_urgency)
+    return commands
+
+
+def _urgency(command: Command) -> tuple[int, int]:
+    return (0, -command.priority) if isinstance(command, Start) else (1, 0)
+
+
+def _on_landed(state: State, event: Landed, commands: list[Command]) -> None:
+    if _raise_head(state, event.asset, event.head):
+        _judge_all(state, state.mapping.concerned(event.asset), event.at, commands)
+
+
+def _raise_head(state: State, asset: str, head: Head) -> bool:
+    known = state.heads.get(asset)
+    if known is not None and (head.generation, head.offset) <= (known.generation, known.offset):
+        return False
+    state.heads[asset] = head
+    return True
+
+
+def _on_finished(state: State, event: Finished, commands: list[Command]) -> None:
+    moved = [asset for asset, head in event.heads.items() if _raise_head(state, asset, head)]
+    job = state.jobs.get(event.job)
+    if job is not None:
+        _take_progress(job, event.progress)
+        _rest(state, job)
+        job.reason, job.attempt, job.run, job.is_forced = "", 0, "", False
+        _judge(state, job, event.at, commands)
+    _tick_off_after(state, event.job, event.at, commands)
+    for asset in moved:
+        _judge_all(state, state.mapping.concerned(asset), event.at, commands)
+
+
+def _take_progress(job: JobState, progress: Progress) -> None:
+    if progress.version != job.version:
+        job.cursors = dict(progress.cursors)
+    else:
+        for asset, offset in progress.cursors.items():
+            job.cursors[asset] = max(offset, job.cursors.get(asset, 0))
+    job.version = progress.version
+    job.generations = dict(progress.generations)
+    job.served_at = max(job.served_at, progress.served_at)
+    job.has_run = True
+
+
+def _rest(state: State, job: JobState) -> None:
+    """Out of RUNNING or RETRYING into IDLE, or PAUSED where a person asked for it meanwhile."""
+    state.active.discard(job.job.name)
+    job.started = None
+    job.phase = Phase.PAUSED if job.pauses else Phase.IDLE
+    if job.looking is _Looking.ANSWERED:
+        job.looking = _Looking.NO
+
+
+def _on_failed(state: State, event: Failed, commands: list[Command]) -> None:
+    job = state.jobs.get(event.job)
+    if job is None:
+        state.active.discard(event.job)
+        return
+    if event.progress is not None:
+        _take_progress(job, event.progress)
+    verdict = after_failure(event.failure, job.attempt, job.job.retries, event.jitter)
+    job.run, job.reason = event.run, event.reason
+    if verdict.reaction is Reaction.RETRY:
+        job.phase, job.retry_at = Phase.RETRYING, event.at + verdict.wait_seconds
+        _wake(state, job, job.retry_at)
+    elif verdict.reaction is Reaction.AGAIN:
+        job.attempt, job.run, job.reason = 0, "", ""
+        _rest(state, job)
+        _judge(state, job, event.at, commands)
+    else:
+        _hold(state, job, event.at, commands)
+    _tick_off_after(state, event.job, event.at, commands)
+
+
+def _hold(state: State, job: JobState, at: float, commands: list[Command]) -> None:
+    _rest(state, job)
+    if job.phase is not Phase.PAUSED:
+        job.phase = Phase.HELD
+    job.held_at, job.attempt, job.is_forced = at, 0, False
+    job.held_heads = {asset: state.head(asset) for asset in _watched(job.job)}
+    commands.append(Alert("held", job.job.name, job.reason, at))
+
+
+def _on_ticked(state: State, event: Ticked, commands: list[Command]) -> None:
+    while (at := state.next_at()) is not None and at <= event.at:
+        _, name = heapq.heappop(state._timers)
+        job = state.jobs[name]
+        job.timer_at = None
+        if job.looking is _Looking.ANSWERED:
+            job.looking = _Looking.NO
+        _judge(state, job, event.at, commands)
+        _tick_off_after(state, name, event.at, commands)
+
+
+def _on_defined(state: State, event: Defined, commands: list[Command]) -> None:
+    name = event.job.name
+    state.mapping.add(event.job)
+    condition = _condition(event.job)
+    job = state.jobs.get(name)
+    if job is None:
+        job = state.jobs[name] = JobState(event.job, condition)
+    else:
+        _end_wait(state, name)
+        job.job, job.condition = event.job, condition
+        if job.phase is Phase.HELD:
+            job.phase = Phase.IDLE
+        if job.phase is Phase.RETRYING and not event.job.is_outside:
+            _rest(state, job)
+            job.attempt, job.run = 0, ""
+    if event.progress is not None:
+        _take_progress(job, event.progress)
+    job.served_at = max(job.served_at, event.first_seen_at)
+    if event.is_paused:
+        _pause(state, job)
+    if job.looking is _Looking.ANSWERED:
+        job.looking = _Looking.NO
+    _judge(state, job, event.at, commands)
+
+
+def _condition(job: Job) -> when.Condition | str:
+    word = job.when or ("all" if job.mode is Mode.BATCH else "any")
+    return word if word in when.WORDS else when.parse(word)
+
+
+def _on_removed(state: State, event: Removed, commands: list[Command]) -> None:
+    _end_wait(state, event.job)
+    state.mapping.remove(event.job)
+    state.jobs.pop(event.job, None)
+    state.active.discard(event.job)
+    state.looking.discard(event.job)
+    _tick_off_after(state, event.job, event.at, commands)
+
+
+def _on_looked(state: State, event: Looked, commands: list[Command]) -> None:
+    state.looking.discard(event.job)
+    job = state.jobs.get(event.job)
+    if job is None:
+        return
+    is_stale = job.looking is _Looking.STALE
+    job.looked = event
+    job.looking = _Looking.NO if is_stale else _Looking.ANSWERED
+    if event.failed and job.reason != event.failed:
+        job.reason = event.failed
+        commands.append(Alert("deadline", event.job, event.failed, event.at))
+    _judge(state, job, event.at, commands)
+    _tick_off_after(state, event.job, event.at, commands)
+
+
+def _on_paused(state: State, event: Paused, commands: list[Command]) -> None:
+    job = state.jobs[event.job]
+    _pause(state, job)
+    _tick_off_after(state, event.job, event.at, commands)
+
+
+def _pause(state: State, job: JobState) -> None:
+    job.pauses = True
+    if job.phase is not Phase.RUNNING:
+        _rest(state, job)
+        _end_wait(state, job.job.name)
+
+
+def _on_resumed(state: State, event: Resumed, commands: list[Command]) -> None:
+    job = state.jobs[event.job]
+    job.pauses = False
+    if event.progress is not None:
+        job.cursors = dict(event.progress.cursors)
+    if job.phase in (Phase.PAUSED, Phase.HELD):
+        job.phase, job.attempt, job.reason = Phase.IDLE, 0, ""
+    if job.phase is Phase.RETRYING:
+        job.retry_at = event.at
+    if job.looking is _Looking.ANSWERED:
+        job.looking = _Looking.NO
+    _judge(state, job, event.at, commands)
+
+
+def _on_requested(state: State, event: Requested, commands: list[Command]) -> None:
+    if not event.jobs:
+        state.requested_at = event.at
+    for name in event.jobs or tuple(state.jobs):
+        job = state.jobs[name]
+        job.requested_at, job.is_forced = event.at, event.is_forced
+        if job.phase is Phase.HELD:
+            job.phase, job.attempt = Phase.IDLE, 0
+        _judge(state, job, event.at, commands)
+
+
+_HANDLERS: dict[type, Callable[[State, object, list[Command]], None]] = {  # type: ignore[assignment]
+    Landed: _on_landed,
+    Finished: _on_finished,
+    Failed: _on_failed,
+    Ticked: _on_ticked,
+    Defined: _on_defined,
+    Removed: _on_removed,
+    Looked: _on_looked,
+    Paused: _on_paused,
+    Resumed: _on_resumed,
+    Requested: _on_requested,
+}
+
+
+# ------------------------------------------------------------------------------------------- judgements
+
+
+def _judge_all(state: State, names: Iterable[str], at: float, commands: list[Command]) -> None:
+    for name in list(names):
+        job = state.jobs[name]
+        if job.looking is _Looking.ASKED:
+            job.looking = _Looking.STALE
+        elif job.looking is _Looking.ANSWERED:
+            job.looking = _Looking.NO
+        _judge(state, job, at, commands)
+        _tick_off_after(state, name, at, commands)
+
+
+def _judge(state: State, job: JobState, at: float, commands: list[Command]) -> None:
+    """Start the job if it is ready; otherwise remember the next moment that could make it so."""
+    if job.phase is Phase.RETRYING:
+        _try_again(state, job, at, commands)
+        return
+    if job.phase is Phase.HELD:
+        _leave_hold(state, job, at)
+    if job.phase is not Phase.IDLE:
+        return
+    verdict = _due(state, job, at)
+    if verdict.is_ready and job.is_looked_at and not _is_answered(state, job, commands):
+        return
+    if verdict.is_ready and _is_settled(state, job, at, commands):
+        _start(state, job, verdict, at, commands)
+    elif verdict.next_at is not None:
+        _wake(state, job, verdict.next_at)
+
+
+def _try_again(state: State, job: JobState, at: float, commands: list[Command]) -> None:
+    if at < job.retry_at:
+        _wake(state, job, job.retry_at)
+        return
+    before = job.started
+    readiness = Readiness(True, (f"attempt {job.attempt + 1} after: {job.reason}",))
+    job.attempt += 1
+    job.phase = Phase.RUNNING
+    command = Start(
+        job.job.name,
+        job.attempt,
+        readiness,
+        at,
+        run=job.run,
+        ends=before.ends if before else None,
+        value=before.value if before else "",
+        payload=before.payload if before else None,
+        on_offset=before.on_offset if before else None,
+        is_rebuild=_needs_rebuild(state, job),
+        is_forced=job.is_forced,
+        priority=job.job.priority,
+    )
+    job.started = command
+    commands.append(command)
+
+
+def _leave_hold(state: State, job: JobState, at: float) -> None:
+    """New changes restart a held job, at most once a minute (rule 13)."""
+    if any(state.head(asset) > head for asset, head in job.held_heads.items()):
+        if at >= job.held_at + HELD_RESTART_SECONDS:
+            job.phase, job.attempt = Phase.IDLE, 0
+        else:
+            _wake(state, job, job.held_at + HELD_RESTART_SECONDS)
+
+
+def _start(state: State, job: JobState, readiness: Readiness, at: float, commands: list[Command]) -> None:
+    _end_wait(state, job.job.name)
+    looked = job.looked if job.is_looked_at and not _needs_rebuild(state, job) else None
+    job.phase, job.attempt, job.run, job.reason = Phase.RUNNING, 1, "", ""
+    state.active.add(job.job.name)
+    command = Start(
+        job.job.name,
+        1,
+        readiness,
+        at,
+        ends=looked.ends if looked else None,
+        value=looked.value if looked else "",
+        payload=looked.payload if looked else None,
+        on_offset=state.head(job.job.on) if job.job.on else None,
+        is_rebuild=_needs_rebuild(state, job),
+        is_forced=job.is_forced,
+        priority=job.job.priority,
+    )
+    job.started = command
+    commands.append(command)
+
+
+def _watched(job: Job) -> tuple[str, ...]:
+    return (*job.inputs, job.on) if job.on else job.inputs
+
+
+def _needs_rebuild(state: State, job: JobState) -> bool:
+    """Whether a pure job's result was made by another version, or from an input generation that is gone (rule 25)."""
+    if not job.has_run or job.job.is_outside:
+        return False
+    if job.version != job.job.version:
+        return True
+    return any(
+        asset in state.heads and state.heads[asset].generation != generation
+        for asset, generation in job.generations.items()
+    )
+
+
+def _due(state: State, job: JobState, at: float) -> Readiness:
+    """Whether everything but the data (delay, gate) and the upstream's settling lets the job start."""
+    if _needs_rebuild(state, job):
+        return Readiness(True, ("its definition or an input's columns changed: rebuilt beside",))
+    if job.is_forced:
+        return Readiness(True, ("forced by a person",))
+    news = {asset for asset in job.job.inputs if state.head(asset) > job.cursors.get(asset, 0)}
+    held_back = _lacks_news(state, job, news)
+    if held_back:
+        return Readiness(False, (held_back,))
+    if job.job.on and state.head(job.job.on) <= job.cursors.get(on_cursor(job.job.on), 0):
+        return Readiness(False, (f"waits for `{job.job.on}` to change (on)",))
+    moment = _moment(state, job)
+    if moment > at:
+        return Readiness(False, (f"waits for its moment ({job.job.schedule or 'every'})",), next_at=moment)
+    looked = job.looked
+    if job.looking is _Looking.ANSWERED and looked is not None and not looked.is_ready:
+        return Readiness(False, looked.because or ("nothing is due in the data",), next_at=looked.next_at)
+    return Readiness(True, (f"news in {', '.join(sorted(news)) or 'its gate'}",))
+
+
+def _lacks_news(state: State, job: JobState, news: set[str]) -> str:
+    """Why the inputs' changes do not satisfy `when`; "" where they do."""
+    condition = job.condition
+    if condition == "all":
+        absent = [asset for asset in job.job.inputs if not state.head(asset)]
+        if absent:
+            return f"waits for the first arrival of {', '.join(absent)}"
+    if not news and not (job.job.gate is not None and job.has_run):
+        return "no input has news"
+    if condition == "each" and len(news) < len(set(job.job.inputs)):
+        return f"waits for news in {', '.join(a for a in job.job.inputs if a not in news)} (each)"
+    if isinstance(condition, when.Condition) and not when.holds(condition, news):
+        return f"waits for news that fits `when: {job.job.when}`"
+    return ""
+
+
+def _moment(state: State, job: JobState) -> float:
+    """The earliest time the job's pace lets it start: 0 where it has none."""
+    definition = job.job
+    if definition.schedule and state._moments is not None:
+        return state._moments(definition.schedule, job.served_at)
+    if definition.mode is Mode.MICROBATCH and not definition.on:
+        is_asked = max(job.requested_at, state.requested_at) >= 0 and max(job.requested_at, state.requested_at) >= 0
+        return 0.0 if is_asked else job.served_at + definition.every_seconds
+    return 0.0
+
+
+def _is_answered(state: State, job: JobState, commands: list[Command]) -> bool:
+    """Whether the data has been looked at since something last happened; asks for a look where not."""
+    if _needs_rebuild(state, job) or job.looking is _Looking.ANSWERED:
+        return True
+    if job.looking is _Looking.NO:
+        job.looking = _Looking.ASKED
+        state.looking.add(job.job.name)
+        commands.append(Look(job.job.name))
+    return False
+
+
+def _wake(state: State, job: JobState, at: float) -> None:
+    if job.timer_at is None or at < job.timer_at or job.timer_at < at:
+        job.timer_at = at
+        heapq.heappush(state._timers, (at, job.job.name))
+
+
+# ------------------------------------------------------------------------------------ settling of upstream
+
+
+def _is_settled(state: State, job: JobState, at: float, commands: list[Command]) -> bool:
+    """Whether a `when: all` job's upstream has settled; begins the wait where it has not."""
+    name = job.job.name
+    if job.condition != "all" or job.is_forced or _needs_rebuild(state, job):
+        return True
+    wait = state._waits.get(name)
+    if wait is None:
+        upstream = state.mapping.upstream(job.job)
+        if not upstream:
+            return True
+        wait = _begin_wait(state, name, upstream)
+        _tick_off(state, wait, sorted(upstream), at)
+    return not wait.pending
+
+
+def _begin_wait(state: State, name: str, upstream: set[str]) -> _Wait:
+    inputs = {asset for upper in upstream for asset in state.mapping.jobs[upper].inputs}
+    targets = {asset: state.head(asset) for asset in inputs if state.mapping.writer.get(asset) not in upstream}
+    wait = state._waits[name] = _Wait(set(upstream), targets)
+    for upper in upstream:
+        state._waited_for.setdefault(upper, set()).add(name)
+    return wait
+
+
+def _end_wait(state: State, name: str) -> None:
+    wait = state._waits.pop(name, None)
+    if wait is None:
+        return
+    for upper in list(state._waited_for):
+        state._waited_for[upper].discard(name)
+        if not state._waited_for[upper]:
+            del state._waited_for[upper]
+
+
+def _tick_off_after(state: State, upper: str, at: float, commands: list[Command]) -> None:
+    """Something happened to `upper`: tick it off in the waits for it, and start those whose wait is over."""
+    for name in sorted(state._waited_for.get(upper, ())):
+        wait = state._waits[name]
+        _tick_off(state, wait, [upper], at)
+        if not wait.pending and name in state.jobs:
+            _judge(state, state.jobs[name], at, commands)
+
+
+def _tick_off(state: State, wait: _Wait, candidates: list[str], at: float) -> None:
+    """Tick off settled jobs, from the candidates down through their readers."""
+    while candidates:
+        name = candidates.pop()
+        if name not in wait.pending or not _has_settled(state, wait, name, at):
+            continue
+        wait.pending.discard(name)
+        job = state.mapping.jobs.get(name)
+        for asset in job.outputs if job is not None else ():
+            wait.targets[asset] = state.head(asset)
+            candidates.extend(reader for reader in state.mapping.readers.get(asset, ()) if reader in wait.pending)
+
+
+def _has_settled(state: State, wait: _Wait, name: str, at: float) -> bool:
+    job = state.jobs.get(name)
+    if job is None:
+        return True
+    if any(producer in wait.pending for producer in state.mapping.producers(job.job)):
+        return False
+    if job.phase in (Phase.RUNNING, Phase.RETRYING) or job.looking in (_Looking.ASKED, _Looking.STALE):
+        return False
+    if job.phase is not Phase.IDLE or not _due(state, job, at).is_ready:
+        return True
+    return all(job.cursors.get(asset, 0) >= wait.targets.get(asset, 0) for asset in job.job.inputs)
