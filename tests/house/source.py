@@ -15,8 +15,13 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def python_files(folder: Path) -> list[Path]:
-    """Every Python file below a folder, in a fixed order."""
-    return sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
+    """Every Python file below a folder, in a fixed order, but for the projects in it: those are written as users do."""
+    return sorted(path for path in folder.rglob("*.py") if not _is_users(path))
+
+
+def _is_users(path: Path) -> bool:
+    inside = [parent for parent in path.parents if ROOT in parent.parents]
+    return "__pycache__" in path.parts or any((parent / "tidemill.toml").exists() for parent in inside)
 
 
 def name_of(path: Path) -> str:

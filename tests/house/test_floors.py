@@ -23,6 +23,8 @@ VIOLATIONS = {
     "the SQL room imports a connector": ("sql/planted.py", "import tidemill.connectors", "Floors"),
     "a folder that no one placed": ("attic/__init__.py", "", "Floors"),
     "the product imports testing": ("cli/planted.py", "import tidemill.testing", "Testing is for tests"),
+    "the demo computes with an engine": ("demo/planted.py", "import tidemill.engines", "The demo knows"),
+    "a room imports the demo": ("runtime/planted.py", "import tidemill.demo", "Floors"),
     "the heart imports a library": ("core/planted.py", "import duckdb", "standard library only"),
     "the heart reads the clock": ("core/planted.py", "import time", "The heart is pure"),
     "the SQL room opens a database": ("sql/planted.py", "import duckdb", "SQL analysis"),
@@ -73,6 +75,18 @@ def test_the_heart_imports_only_the_standard_library_and_itself() -> None:
         if module.partition(".")[0] not in sys.stdlib_module_names and not module.startswith("tidemill.core")
     }
     assert strangers == set()
+
+
+def test_only_testing_imports_testing() -> None:
+    """The contract lists rooms by name; this holds for a room nobody added to the list."""
+    found = {
+        f"{name_of(path)}: {module}"
+        for path in python_files(PACKAGE)
+        if path.relative_to(PACKAGE).parts[0] != "testing"
+        for module in _imported_modules(tree_of(path))
+        if f"{module}.".startswith("tidemill.testing.")
+    }
+    assert found == set()
 
 
 def test_nothing_but_the_command_line_goes_through_the_front_door() -> None:
