@@ -1,1 +1,1 @@
-
+"""The heart: nouns and decisions, pure, standard library only. Read `orchestrate.py` first."""

@@ -207,4 +207,3 @@ class Became:
 
 
 Output = Appended | Replaced | Became
-

@@ -53,9 +53,7 @@ class Verdict:
     because: tuple[str, ...] = ()
 
 
-def missing_members(
-    expected: Mapping[str, Sequence[str]], arrived: Mapping[str, Iterable[str]]
-) -> tuple[str, ...]:
+def missing_members(expected: Mapping[str, Sequence[str]], arrived: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     """The expected members that have not arrived, as `asset: member`; an empty expectation is never met."""
     missing = []
     for asset, members in expected.items():

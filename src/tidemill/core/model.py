@@ -228,6 +228,8 @@ class Job:
     `transform` is what the engine needs: the canonical SQL, `file.py:function`, or the command as JSON.
     `version` identifies the transform: another version means another result (rule 24).
     `when` is "" (the mode's default), "any", "all", "each" or an expression over inputs with `&` and `|`.
+    `home` is the store of the outputs; `rebuilds` whether another version makes the result anew, or only goes on
+    with new code from its cursor (run jobs, commands and append-topic outputs, rule 25).
     `schedule` is a five-field cron line or "" ; `on` an asset whose change starts the job; `after_seconds` a delay.
     """
 
@@ -241,6 +243,8 @@ class Job:
     materialized: Materialized = Materialized.TABLE
     key: tuple[str, ...] | None = None
     columns: tuple[Column, ...] = ()
+    home: Home = Home.TABLES
+    rebuilds: bool = True
     when: str = ""
     schedule: str = ""
     every_seconds: float = EVERY_DEFAULT_SECONDS

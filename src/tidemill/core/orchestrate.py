@@ -18,10 +18,7 @@ comes back; what it reads is decided by the run itself, in its snapshot (rule 8)
 the cuts of delays and gates. Where the answer lies in the data (`after`, `gate`), the step asks for a `Look` and judges
 again when `Looked` comes back.
 
-`when: all` waits until upstream has settled. The first time everything else holds, a `_Wait` notes the heads of the
-upstream sources as targets. Upstream jobs are then ticked off from the sources down: a job whose producers are all
-ticked off, and which is not running, not between retries and not due below its targets, is ticked off itself and its
-outputs' heads at that moment become its readers' targets. Later news never adds a target, so the wait ends.
+`when: all` waits until upstream has settled: how is in settle.py.
 """
 
 from __future__ import annotations
@@ -30,36 +27,35 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from tidemill.core import when
+from tidemill.core.event import (
+    Alert,
+    Command,
+    Defined,
+    Drained,
+    Event,
+    Failed,
+    Finished,
+    Landed,
+    Look,
+    Looked,
+    Paused,
+    Readiness,
+    Removed,
+    Requested,
+    Resumed,
+    Start,
+    Ticked,
+)
 from tidemill.core.mapping import ObjectMapping
 from tidemill.core.model import Job, Mode
 from tidemill.core.ports import Head, Progress
-from tidemill.core.retry import HELD_RESTART_SECONDS, Failure, Reaction, after_failure
+from tidemill.core.retry import HELD_RESTART_SECONDS, Reaction, after_failure
+from tidemill.core.settle import Waits
 
-__all__ = [
-    "Alert",
-    "Command",
-    "Defined",
-    "Event",
-    "Failed",
-    "Finished",
-    "JobState",
-    "Landed",
-    "Look",
-    "Looked",
-    "Paused",
-    "Phase",
-    "Readiness",
-    "Removed",
-    "Requested",
-    "Resumed",
-    "Start",
-    "State",
-    "Ticked",
-    "on_cursor",
-    "step",
-]
+__all__ = ["JobState", "Phase", "State", "on_cursor", "step"]
 
 
 class Phase(StrEnum):
@@ -70,167 +66,6 @@ class Phase(StrEnum):
     RETRYING = "retrying"
     HELD = "held"
     PAUSED = "paused"
-
-
-# ------------------------------------------------------------------------------------------------ events
-
-
-@dataclass(frozen=True, slots=True)
-class Landed:
-    """An asset's log is known to reach `head`."""
-
-    asset: str
-    head: Head
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A run was committed: the job's progress now, and the heads of what it wrote."""
-
-    job: str
-    progress: Progress
-    heads: Mapping[str, Head]
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """An attempt ended without a commit. `jitter` is uniform in [0, 1); `progress` is given on a conflict."""
-
-    job: str
-    run: str
-    failure: Failure
-    reason: str
-    at: float
-    jitter: float = 1.0
-    progress: Progress | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ticked:
-    """Time passed."""
-
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Defined:
-    """A job is new, or has another definition now. `first_seen_at` is when this definition was first seen, durably."""
-
-    job: Job
-    progress: Progress | None
-    at: float
-    first_seen_at: float = 0.0
-    is_paused: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Removed:
-    """A job is no longer defined."""
-
-    job: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """The answer to `Look`: up to where inputs may be taken now (`ends`), and when the answer may change.
-
-    For a gate, `value` is the value to take and `payload` what the run needs to release it.
-    """
-
-    job: str
-    is_ready: bool
-    at: float
-    ends: Mapping[str, int] = field(default_factory=dict)
-    value: str = ""
-    payload: object = None
-    next_at: float | None = None
-    because: tuple[str, ...] = ()
-    failed: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Paused:
-    """A person paused a job; what runs is finished first."""
-
-    job: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Resumed:
-    """A person resumed, retried or released a job: held and paused jobs are judged again, waits are cut short."""
-
-    job: str
-    at: float
-    progress: Progress | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Requested:
-    """`tidemill run`: a moment of its own, at which microbatch jobs with changes are due at once.
-
-    `jobs` empty means all. `is_forced` starts the named jobs even if nothing is due.
-    """
-
-    at: float
-    jobs: tuple[str, ...] = ()
-    is_forced: bool = False
-
-
-Event = Landed | Finished | Failed | Ticked | Defined | Removed | Looked | Paused | Resumed | Requested
-
-
-# ---------------------------------------------------------------------------------------------- commands
-
-
-@dataclass(frozen=True, slots=True)
-class Readiness:
-    """Why a job starts, or does not. `next_at` is the next moment that could change the answer."""
-
-    is_ready: bool
-    because: tuple[str, ...]
-    next_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Perform a run of the job. `run` is "" for a new one, else the id of the run that is tried again."""
-
-    job: str
-    attempt: int
-    readiness: Readiness
-    at: float
-    run: str = ""
-    ends: Mapping[str, int] | None = None
-    value: str = ""
-    payload: object = None
-    on_offset: int | None = None
-    is_rebuild: bool = False
-    is_forced: bool = False
-    priority: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Find out, in the data, whether the job's delay or gate lets it start; answer with `Looked`."""
-
-    job: str
-
-
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """Something a person should know (rule 33)."""
-
-    kind: str
-    job: str
-    reason: str
-    at: float
-
-
-Command = Start | Look | Alert
 
 
 # ------------------------------------------------------------------------------------------------- state
@@ -265,7 +100,6 @@ class JobState:
     started: Start | None = None
     looking: _Looking = _Looking.NO
     looked: Looked | None = None
-    requested_at: float = -1.0
     is_forced: bool = False
     timer_at: float | None = None
     has_run: bool = False
@@ -276,14 +110,6 @@ class JobState:
         return self.job.after_seconds > 0 or self.job.gate is not None
 
 
-@dataclass(slots=True)
-class _Wait:
-    """A `when: all` job waiting for its upstream to settle: which jobs are not ticked off, and the targets so far."""
-
-    pending: set[str]
-    targets: dict[str, int]
-
-
 Moments = Callable[[str, float], float]
 """(cron line, after) -> the next moment of the schedule after that time, in seconds; a pure function."""
 
@@ -291,17 +117,18 @@ Moments = Callable[[str, float], float]
 class State:
     """Everything `step` knows: the mapping, the heads, the jobs, the timers and the waits."""
 
-    def __init__(self, moments: Moments | None = None) -> None:
+    def __init__(self, moments: Moments | None = None, only: frozenset[str] | None = None) -> None:
+        """`moments` computes schedules; `only` restricts starts to these jobs (`tidemill run JOB ...`)."""
         self.mapping = ObjectMapping()
         self.heads: dict[str, Head] = {}
         self.jobs: dict[str, JobState] = {}
         self.active: set[str] = set()
         self.looking: set[str] = set()
-        self.requested_at = -1.0
-        self._moments = moments
-        self._timers: list[tuple[float, str]] = []
-        self._waits: dict[str, _Wait] = {}
-        self._waited_for: dict[str, set[str]] = {}
+        self.only = only
+        self.drains = False
+        self.waits = Waits(self.mapping, self.head)
+        self.moments = moments
+        self.timers: list[tuple[float, str]] = []
 
     def head(self, asset: str) -> int:
         """The offset an asset's log is known to reach."""
@@ -310,12 +137,12 @@ class State:
 
     def next_at(self) -> float | None:
         """The next moment at which a `Ticked` is wanted; None: nothing waits for time."""
-        while self._timers:
-            at, name = self._timers[0]
+        while self.timers:
+            at, name = self.timers[0]
             job = self.jobs.get(name)
             if job is not None and job.timer_at == at:
                 return at
-            heapq.heappop(self._timers)
+            heapq.heappop(self.timers)
         return None
 
     @property
@@ -329,9 +156,9 @@ class State:
         if job.phase is not Phase.IDLE:
             return Readiness(False, (f"{job.phase.value}: {job.reason}" if job.reason else job.phase.value,))
         verdict = _due(self, job, at)
-        wait = self._waits.get(name)
-        if verdict.is_ready and wait is not None and wait.pending:
-            return Readiness(False, (f"waits for upstream: {', '.join(sorted(wait.pending))}",))
+        pending = self.waits.pending(name)
+        if verdict.is_ready and pending:
+            return Readiness(False, (f"waits for upstream to settle: {', '.join(sorted(pending))}",))
         return verdict
 
 
@@ -399,6 +226,10 @@ def _rest(state: State, job: JobState) -> None:
     state.active.discard(job.job.name)
     job.started = None
     job.phase = Phase.PAUSED if job.pauses else Phase.IDLE
+    _forget_answer(job)
+
+
+def _forget_answer(job: JobState) -> None:
     if job.looking is _Looking.ANSWERED:
         job.looking = _Looking.NO
 
@@ -435,11 +266,10 @@ def _hold(state: State, job: JobState, at: float, commands: list[Command]) -> No
 
 def _on_ticked(state: State, event: Ticked, commands: list[Command]) -> None:
     while (at := state.next_at()) is not None and at <= event.at:
-        _, name = heapq.heappop(state._timers)
+        _, name = heapq.heappop(state.timers)
         job = state.jobs[name]
         job.timer_at = None
-        if job.looking is _Looking.ANSWERED:
-            job.looking = _Looking.NO
+        _forget_answer(job)
         _judge(state, job, event.at, commands)
         _tick_off_after(state, name, event.at, commands)
 
@@ -452,11 +282,11 @@ def _on_defined(state: State, event: Defined, commands: list[Command]) -> None:
     if job is None:
         job = state.jobs[name] = JobState(event.job, condition)
     else:
-        _end_wait(state, name)
+        state.waits.end(name)
         job.job, job.condition = event.job, condition
         if job.phase is Phase.HELD:
             job.phase = Phase.IDLE
-        if job.phase is Phase.RETRYING and not event.job.is_outside:
+        if job.phase is Phase.RETRYING and event.job.rebuilds:
             _rest(state, job)
             job.attempt, job.run = 0, ""
     if event.progress is not None:
@@ -464,8 +294,7 @@ def _on_defined(state: State, event: Defined, commands: list[Command]) -> None:
     job.served_at = max(job.served_at, event.first_seen_at)
     if event.is_paused:
         _pause(state, job)
-    if job.looking is _Looking.ANSWERED:
-        job.looking = _Looking.NO
+    _forget_answer(job)
     _judge(state, job, event.at, commands)
 
 
@@ -475,7 +304,7 @@ def _condition(job: Job) -> when.Condition | str:
 
 
 def _on_removed(state: State, event: Removed, commands: list[Command]) -> None:
-    _end_wait(state, event.job)
+    state.waits.end(event.job)
     state.mapping.remove(event.job)
     state.jobs.pop(event.job, None)
     state.active.discard(event.job)
@@ -490,7 +319,7 @@ def _on_looked(state: State, event: Looked, commands: list[Command]) -> None:
         return
     is_stale = job.looking is _Looking.STALE
     job.looked = event
-    job.looking = _Looking.NO if is_stale else _Looking.ANSWERED
+    job.looking = _Looking.NO if is_stale and not event.is_ready else _Looking.ANSWERED
     if event.failed and job.reason != event.failed:
         job.reason = event.failed
         commands.append(Alert("deadline", event.job, event.failed, event.at))
@@ -508,7 +337,7 @@ def _pause(state: State, job: JobState) -> None:
     job.pauses = True
     if job.phase is not Phase.RUNNING:
         _rest(state, job)
-        _end_wait(state, job.job.name)
+        state.waits.end(job.job.name)
 
 
 def _on_resumed(state: State, event: Resumed, commands: list[Command]) -> None:
@@ -520,23 +349,25 @@ def _on_resumed(state: State, event: Resumed, commands: list[Command]) -> None:
         job.phase, job.attempt, job.reason = Phase.IDLE, 0, ""
     if job.phase is Phase.RETRYING:
         job.retry_at = event.at
-    if job.looking is _Looking.ANSWERED:
-        job.looking = _Looking.NO
+    _forget_answer(job)
     _judge(state, job, event.at, commands)
 
 
 def _on_requested(state: State, event: Requested, commands: list[Command]) -> None:
-    if not event.jobs:
-        state.requested_at = event.at
+    state.drains = True
     for name in event.jobs or tuple(state.jobs):
         job = state.jobs[name]
-        job.requested_at, job.is_forced = event.at, event.is_forced
+        job.is_forced = event.is_forced
         if job.phase is Phase.HELD:
             job.phase, job.attempt = Phase.IDLE, 0
         _judge(state, job, event.at, commands)
 
 
-_HANDLERS: dict[type, Callable[[State, object, list[Command]], None]] = {  # type: ignore[assignment]
+def _on_drained(state: State, _event: Drained, _commands: list[Command]) -> None:
+    state.drains = False
+
+
+_HANDLERS: dict[type, Callable[[State, Any, list[Command]], None]] = {
     Landed: _on_landed,
     Finished: _on_finished,
     Failed: _on_failed,
@@ -547,6 +378,7 @@ _HANDLERS: dict[type, Callable[[State, object, list[Command]], None]] = {  # typ
     Paused: _on_paused,
     Resumed: _on_resumed,
     Requested: _on_requested,
+    Drained: _on_drained,
 }
 
 
@@ -571,15 +403,21 @@ def _judge(state: State, job: JobState, at: float, commands: list[Command]) -> N
         return
     if job.phase is Phase.HELD:
         _leave_hold(state, job, at)
-    if job.phase is not Phase.IDLE:
+    if job.phase is not Phase.IDLE or not _may_start(state, job.job.name):
         return
     verdict = _due(state, job, at)
     if verdict.is_ready and job.is_looked_at and not _is_answered(state, job, commands):
         return
-    if verdict.is_ready and _is_settled(state, job, at, commands):
+    if verdict.is_ready and _is_settled(state, job, at):
         _start(state, job, verdict, at, commands)
-    elif verdict.next_at is not None:
-        _wake(state, job, verdict.next_at)
+    elif not verdict.is_ready:
+        state.waits.end(job.job.name)
+        if verdict.next_at is not None:
+            _wake(state, job, verdict.next_at)
+
+
+def _may_start(state: State, name: str) -> bool:
+    return state.only is None or name in state.only
 
 
 def _try_again(state: State, job: JobState, at: float, commands: list[Command]) -> None:
@@ -618,7 +456,7 @@ def _leave_hold(state: State, job: JobState, at: float) -> None:
 
 
 def _start(state: State, job: JobState, readiness: Readiness, at: float, commands: list[Command]) -> None:
-    _end_wait(state, job.job.name)
+    state.waits.end(job.job.name)
     looked = job.looked if job.is_looked_at and not _needs_rebuild(state, job) else None
     job.phase, job.attempt, job.run, job.reason = Phase.RUNNING, 1, "", ""
     state.active.add(job.job.name)
@@ -645,7 +483,7 @@ def _watched(job: Job) -> tuple[str, ...]:
 
 def _needs_rebuild(state: State, job: JobState) -> bool:
     """Whether a pure job's result was made by another version, or from an input generation that is gone (rule 25)."""
-    if not job.has_run or job.job.is_outside:
+    if not job.has_run or not job.job.rebuilds:
         return False
     if job.version != job.job.version:
         return True
@@ -695,11 +533,10 @@ def _lacks_news(state: State, job: JobState, news: set[str]) -> str:
 def _moment(state: State, job: JobState) -> float:
     """The earliest time the job's pace lets it start: 0 where it has none."""
     definition = job.job
-    if definition.schedule and state._moments is not None:
-        return state._moments(definition.schedule, job.served_at)
+    if definition.schedule and state.moments is not None:
+        return state.moments(definition.schedule, job.served_at)
     if definition.mode is Mode.MICROBATCH and not definition.on:
-        is_asked = max(job.requested_at, state.requested_at) >= 0 and max(job.requested_at, state.requested_at) >= 0
-        return 0.0 if is_asked else job.served_at + definition.every_seconds
+        return 0.0 if state.drains else job.served_at + definition.every_seconds
     return 0.0
 
 
@@ -715,78 +552,34 @@ def _is_answered(state: State, job: JobState, commands: list[Command]) -> bool:
 
 
 def _wake(state: State, job: JobState, at: float) -> None:
-    if job.timer_at is None or at < job.timer_at or job.timer_at < at:
+    if job.timer_at != at:
         job.timer_at = at
-        heapq.heappush(state._timers, (at, job.job.name))
+        heapq.heappush(state.timers, (at, job.job.name))
 
 
 # ------------------------------------------------------------------------------------ settling of upstream
 
 
-def _is_settled(state: State, job: JobState, at: float, commands: list[Command]) -> bool:
+def _is_settled(state: State, job: JobState, at: float) -> bool:
     """Whether a `when: all` job's upstream has settled; begins the wait where it has not."""
-    name = job.job.name
     if job.condition != "all" or job.is_forced or _needs_rebuild(state, job):
         return True
-    wait = state._waits.get(name)
-    if wait is None:
-        upstream = state.mapping.upstream(job.job)
-        if not upstream:
-            return True
-        wait = _begin_wait(state, name, upstream)
-        _tick_off(state, wait, sorted(upstream), at)
-    return not wait.pending
-
-
-def _begin_wait(state: State, name: str, upstream: set[str]) -> _Wait:
-    inputs = {asset for upper in upstream for asset in state.mapping.jobs[upper].inputs}
-    targets = {asset: state.head(asset) for asset in inputs if state.mapping.writer.get(asset) not in upstream}
-    wait = state._waits[name] = _Wait(set(upstream), targets)
-    for upper in upstream:
-        state._waited_for.setdefault(upper, set()).add(name)
-    return wait
-
-
-def _end_wait(state: State, name: str) -> None:
-    wait = state._waits.pop(name, None)
-    if wait is None:
-        return
-    for upper in list(state._waited_for):
-        state._waited_for[upper].discard(name)
-        if not state._waited_for[upper]:
-            del state._waited_for[upper]
+    return state.waits.is_over(job.job, lambda name, targets: _is_unsettled(state, name, targets, at))
 
 
 def _tick_off_after(state: State, upper: str, at: float, commands: list[Command]) -> None:
-    """Something happened to `upper`: tick it off in the waits for it, and start those whose wait is over."""
-    for name in sorted(state._waited_for.get(upper, ())):
-        wait = state._waits[name]
-        _tick_off(state, wait, [upper], at)
-        if not wait.pending and name in state.jobs:
-            _judge(state, state.jobs[name], at, commands)
+    """Something happened to `upper`: tick it off in the waits for it, and judge those whose wait is over."""
+    for name in state.waits.tick_off(upper, lambda name, targets: _is_unsettled(state, name, targets, at)):
+        _judge(state, state.jobs[name], at, commands)
 
 
-def _tick_off(state: State, wait: _Wait, candidates: list[str], at: float) -> None:
-    """Tick off settled jobs, from the candidates down through their readers."""
-    while candidates:
-        name = candidates.pop()
-        if name not in wait.pending or not _has_settled(state, wait, name, at):
-            continue
-        wait.pending.discard(name)
-        job = state.mapping.jobs.get(name)
-        for asset in job.outputs if job is not None else ():
-            wait.targets[asset] = state.head(asset)
-            candidates.extend(reader for reader in state.mapping.readers.get(asset, ()) if reader in wait.pending)
-
-
-def _has_settled(state: State, wait: _Wait, name: str, at: float) -> bool:
+def _is_unsettled(state: State, name: str, targets: Mapping[str, int], at: float) -> bool:
+    """Whether an upstream job is running, between retries, being looked at, or due below its targets (rule 20)."""
     job = state.jobs.get(name)
-    if job is None:
-        return True
-    if any(producer in wait.pending for producer in state.mapping.producers(job.job)):
+    if job is None or not _may_start(state, name):
         return False
     if job.phase in (Phase.RUNNING, Phase.RETRYING) or job.looking in (_Looking.ASKED, _Looking.STALE):
-        return False
-    if job.phase is not Phase.IDLE or not _due(state, job, at).is_ready:
         return True
-    return all(job.cursors.get(asset, 0) >= wait.targets.get(asset, 0) for asset in job.job.inputs)
+    if job.phase is not Phase.IDLE or not _due(state, job, at).is_ready:
+        return False
+    return any(job.cursors.get(asset, 0) < targets.get(asset, 0) for asset in job.job.inputs)

@@ -34,21 +34,22 @@ def ranges(
     """
     if pinned is not None:
         return dict(pinned)
-    return {asset: _range(job, asset, cursors.get(asset, 0), heads[asset], ends, is_sliceable) for asset in job.inputs}
+    cap = job.max_changes if is_sliceable else 0
+    taken = {}
+    for asset in job.inputs:
+        cursor, head = _within(job, asset, cursors.get(asset, 0), heads[asset])
+        end = head if ends is None else max(cursor, min(head, ends.get(asset, head)))
+        taken[asset] = (cursor, min(end, cursor + cap) if cap else end)
+    return taken
 
 
-def _range(
-    job: Job, asset: str, cursor: int, head: int, ends: Mapping[str, int] | None, is_sliceable: bool
-) -> tuple[int, int]:
+def _within(job: Job, asset: str, cursor: int, head: int) -> tuple[int, int]:
     if cursor > head:
         raise StateCorrupt(
             f"job `{job.name}` has read `{asset}` to {cursor}, but its log ends at {head}",
             mend="the store was restored or changed from outside; restore both stores from one backup",
         )
-    end = head if ends is None else max(cursor, min(head, ends.get(asset, head)))
-    if job.max_changes and is_sliceable and end - cursor > job.max_changes:
-        end = cursor + job.max_changes
-    return cursor, end
+    return cursor, head
 
 
 @dataclass(frozen=True, slots=True)

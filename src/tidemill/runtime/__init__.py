@@ -1,0 +1,1 @@
+"""The loop: events come in, the heart decides, effects go out through ports."""
