@@ -145,18 +145,16 @@ class Images:
 class Slice:
     """A part of an asset's log or state that a run reads. Positions are (from_, to].
 
-    `without` names a job whose parked set is left out; `released` names a gated job: only the rows that its gate has
-    released show, each partition value at the position it was released at (rule 21).
-    `rids` restricts to these row identities (bisection); `excluding` leaves these out (rows about to be parked).
+    `released` names a gated job: of an asset that has rows in `JOB@gate`, only those whose partition value was released
+    show, each value as it was at the position it was released at (rule 21); other assets show as they are at `to`.
+    `excluding` leaves these row identities out: rows that are parked, or about to be.
     """
 
     asset: str
     from_: int = 0
     to: int = 0
     images: str = Images.STATE
-    without: str = ""
     released: str = ""
-    rids: tuple[str, ...] | None = None
     excluding: tuple[str, ...] = ()
 
 
@@ -187,11 +185,12 @@ class Replaced:
     """For each of `parents` its rows become exactly those of `rows` with that `PARENT` (none: they are removed).
 
     The store makes the difference: equal rows stay as they are and get no change.
-    `parents` is a sequence of identities, or a slice whose row identities they are.
+    `parents` is a sequence of identities, a slice whose row identities they are, or None: every row of the asset.
+    Where `rows` has a `RID` column it names the rows itself (files: path, content hash and occurrence).
     """
 
     rows: ArrowStream | Statement
-    parents: Sequence[str] | Slice
+    parents: Sequence[str] | Slice | None
     head: int | None = None
 
 

@@ -40,11 +40,12 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """An asset's log is known to reach `head`."""
+    """An asset's log is known to reach `head`. `stirs`: its readers look again even if no row changed (an empty file)."""
 
     asset: str
     head: Head
     at: float
+    stirs: bool = False
 
 
 @dataclass(frozen=True, slots=True)

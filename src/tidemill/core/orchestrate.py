@@ -184,7 +184,7 @@ def _urgency(command: Command) -> tuple[int, int]:
 
 
 def _on_landed(state: State, event: Landed, commands: list[Command]) -> None:
-    if _raise_head(state, event.asset, event.head):
+    if _raise_head(state, event.asset, event.head) or event.stirs:
         _judge_all(state, state.mapping.concerned(event.asset), event.at, commands)
 
 

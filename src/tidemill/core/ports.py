@@ -255,7 +255,8 @@ class Ledger(Protocol):
 class Plan:
     """How an engine will maintain a job: `rowwise` (outputs belong to input rows), or `recompute` and difference.
 
-    `columns` and `key` shape the output table; `reason` says why a SQL job is not row-wise.
+    `columns` and `key` shape the output table; `reason` says why a SQL job is not row-wise. `is_mirrored` asks for the
+    topics among the inputs to be read from their typed mirrors in the tables store.
     """
 
     kind: str
@@ -263,14 +264,16 @@ class Plan:
     key: tuple[str, ...] | None = None
     reason: str = ""
     statement: str = ""
+    is_mirrored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """One run for an engine: the job, its plan, and per input the range (from, to] to work on.
 
-    `whole` asks for the result over whole inputs (first builds, rebuilds). `excluding` are row identities per input
-    that are about to be parked; `only` restricts row-wise work to these row identities (bisection).
+    `whole` asks for the result over the whole inputs as they are at `to` (rebuilds, gates): `Became`, or for row-wise
+    work `Replaced` with `parents` None. `released` names the gated job whose released rows alone are seen.
+    `excluding` are row identities per input that are parked, or about to be.
     """
 
     job: Job
@@ -278,8 +281,9 @@ class Work:
     ranges: Mapping[str, tuple[int, int]]
     run: str
     whole: bool = False
+    released: str = ""
     excluding: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    only: Mapping[str, tuple[str, ...]] | None = None
+    attempt: int = 1
 
 
 class Engine(Protocol):
