@@ -1,0 +1,70 @@
+"""What is defined now: assets, jobs, and how each job is maintained.
+
+Rules of this file:
+  * a plan is made once per job version, when first needed, after the plans of the jobs upstream (which give the tables
+    their columns); nothing here touches a store;
+  * replacing a definition forgets its plan and the plans that were made from its columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from threading import RLock
+
+from tidemill.core.model import Asset, AssetKind, Home, Job, Takes
+from tidemill.core.ports import Engine, Plan
+
+__all__ = ["Catalog"]
+
+
+@dataclass(slots=True)
+class Catalog:
+    """Assets, jobs and engines by name."""
+
+    assets: dict[str, Asset] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    engines: Mapping[Takes, Engine] = field(default_factory=dict)
+    timezone: str = "UTC"
+    _plans: dict[str, tuple[str, Plan]] = field(default_factory=dict)
+    _lock: RLock = field(default_factory=RLock)
+
+    def put(self, job: Job) -> None:
+        """Define a job, or put another definition in its place."""
+        with self._lock:
+            before = self.jobs.get(job.name)
+            self.jobs[job.name] = job
+            if before is None or before.version != job.version:
+                self._plans.clear()
+
+    def remove(self, name: str) -> None:
+        """Forget a job."""
+        with self._lock:
+            self.jobs.pop(name, None)
+            self._plans.clear()
+
+    def plan(self, job: Job) -> Plan:
+        """How the job is maintained. Raises DefinitionError."""
+        with self._lock:
+            known = self._plans.get(job.name)
+            if known is not None and known[0] == job.version:
+                return known[1]
+            plan = self.engines[job.takes].plan(job, {name: self.asset(name) for name in job.inputs})
+            self._plans[job.name] = (job.version, plan)
+            return plan
+
+    def asset(self, name: str) -> Asset:
+        """An asset with its columns as far as they are known: a table's come from the job that writes it."""
+        asset = self.assets[name]
+        if asset.kind is not AssetKind.TABLE or asset.columns:
+            return asset
+        writer = next((job for job in self.jobs.values() if name in job.outputs), None)
+        if writer is None or writer.home is not Home.TABLES:
+            return asset
+        plan = self.plan(writer)
+        return replace(asset, columns=plan.columns, key=plan.key or asset.key)
+
+    def is_append_topic(self, name: str) -> bool:
+        """Whether the asset is a topic whose rows are only ever added."""
+        asset = self.assets[name]
+        return asset.kind is AssetKind.TOPIC and not asset.can_retract

@@ -1,0 +1,192 @@
+"""Gates at run time: gathering what has arrived, and releasing a value in the run's own transaction (rule 21).
+
+Rules of this file:
+  * released values are rows of the internal asset `JOB@gate`: partition column, value, input, and the position of the
+    input up to which the value's rows have been released;
+  * they are written by the run that takes the value, with its outputs and cursor: a gate cannot open twice;
+  * what is complete is decided in `core/gate.py`; here are only the facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tidemill.core import gate as rules
+from tidemill.core.change import OFFSET, ORDINAL, PARENT, Images, Replaced, Slice
+from tidemill.core.event import Looked
+from tidemill.core.model import Asset, AssetKind, Column, Job
+from tidemill.core.ports import Reader, Table, Transaction
+from tidemill.runtime.catalog import Catalog
+from tidemill.runtime.landing import landings_asset
+from tidemill.runtime.rows import as_table, dicts, table_of
+
+__all__ = ["Opening", "gate_asset", "look", "release"]
+
+_COLUMNS = (
+    Column("partition", "varchar"),
+    Column("value", "varchar"),
+    Column("input", "varchar"),
+    Column("position", "bigint"),
+)
+_SCHEMA = pa.schema(
+    [
+        pa.field("partition", pa.string()),
+        pa.field("value", pa.string()),
+        pa.field("input", pa.string()),
+        pa.field("position", pa.int64()),
+        pa.field(PARENT, pa.string()),
+        pa.field(ORDINAL, pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a run releases: these values of the gated inputs, up to these positions."""
+
+    values: tuple[str, ...]
+    positions: Mapping[str, int]
+    is_last: bool = True
+    """False while further values are ready: the job's `on` asset is then not yet used up."""
+
+
+def gate_asset(job: str) -> str:
+    """The name of the internal asset that holds the values a job's gate has released."""
+    return f"{job}@gate"
+
+
+def release(transaction: Transaction, job: Job, opening: Opening) -> None:
+    """Release values, inside the transaction of the run that takes them."""
+    if job.gate is None:
+        return
+    asset = gate_asset(job.name)
+    transaction.define(Table(asset, _COLUMNS))
+    rows = [
+        {
+            "partition": job.gate.column,
+            "value": value,
+            "input": name,
+            "position": position,
+            PARENT: f"{name}\x1f{value}",
+            ORDINAL: 0,
+        }
+        for value in opening.values
+        for name, position in opening.positions.items()
+    ]
+    transaction.write(asset, Replaced(table_of(_SCHEMA, rows), [str(row[PARENT]) for row in rows]))
+
+
+def look(catalog: Catalog, job: Job, reader: Reader, now: float, *, release_late: bool = False) -> Looked:
+    """Judge a job's gate in this snapshot: which value it may take next."""
+    gate = job.gate
+    if gate is None:
+        raise ValueError(f"job {job.name} has no gate")
+    gated = [asset for asset in map(catalog.asset, job.inputs) if _has_column(asset, gate.column)]
+    released = _released(reader, job)
+    late = {value for asset in gated for value in _late(reader, asset, gate.column, released.get(asset.name, {}))}
+    arrivals = {asset.name: _arrivals(reader, asset, gate.column) for asset in gated}
+    expected = {asset.name: _expected(reader, asset, gate.column) for asset in gated if asset.complete}
+    opened = {value for values in released.values() for value in values}
+    seen = {value for arrived in arrivals.values() for value in arrived}
+    values = [
+        rules.Value(
+            value,
+            rules.missing_members(expected, {name: arrivals[name].get(value, set()) for name in expected}),
+            is_released=value in opened,
+            has_late=value in late,
+        )
+        for value in rules.expected_values(seen | opened)
+    ]
+    verdict = rules.decide(gate, values, now, catalog.timezone, release_late=release_late)
+    taken = {verdict.value, *verdict.joining}
+    rest = [replace(value, is_released=True, has_late=False) if value.value in taken else value for value in values]
+    following = rules.decide(gate, rest, now, catalog.timezone, release_late=release_late)
+    positions = {asset.name: reader.head(asset.name).offset for asset in gated}
+    return _answer(job, verdict, positions, now, is_last=following.value is None)
+
+
+def _answer(job: Job, verdict: rules.Verdict, positions: dict[str, int], now: float, *, is_last: bool) -> Looked:
+    failed = f"the deadline of {verdict.failed} passed: {'; '.join(verdict.because)}" if verdict.failed else ""
+    because = (*verdict.because, *(f"{value}: late rows wait for a person" for value in verdict.held))
+    if verdict.value is None:
+        return Looked(job.name, False, now, next_at=verdict.next_at, because=because, failed=failed)
+    opening = Opening((verdict.value, *verdict.joining), positions, is_last)
+    return Looked(
+        job.name,
+        True,
+        now,
+        value=verdict.value,
+        payload=opening,
+        next_at=verdict.next_at,
+        because=because,
+        failed=failed,
+    )
+
+
+def _has_column(asset: Asset, column: str) -> bool:
+    return asset.column(column) is not None or f"{{{column}}}" in asset.path
+
+
+def _released(reader: Reader, job: Job) -> dict[str, dict[str, int]]:
+    """input -> value -> position released to."""
+    asset = gate_asset(job.name)
+    head = reader.head(asset)
+    found: dict[str, dict[str, int]] = {}
+    for row in dicts(reader.read(Slice(asset, 0, head.offset))) if head.rows else ():
+        found.setdefault(row["input"], {})[row["value"]] = row["position"]
+    return found
+
+
+def _late(reader: Reader, asset: Asset, column: str, released: Mapping[str, int]) -> set[str]:
+    """The released values of one input whose rows changed after they were released."""
+    if not released:
+        return set()
+    head = reader.head(asset.name).offset
+    floor = min(released.values())
+    if head <= floor:
+        return set()
+    changes = as_table(reader.read(Slice(asset.name, floor, head, Images.CHANGES)))
+    pairs = zip(_texts(changes.column(column)), changes.column(OFFSET).to_pylist(), strict=True)
+    return {value for value, offset in pairs if value in released and offset > released[value]}
+
+
+def _texts(column: pa.ChunkedArray) -> list[str]:
+    return [str(value) for value in pc.cast(column, pa.string()).to_pylist()]
+
+
+def _arrivals(reader: Reader, asset: Asset, column: str) -> dict[str, set[str]]:
+    """value -> members that have arrived. For files a landing is an arrival, even of an empty file."""
+    member = next(iter(asset.complete), "")
+    source = landings_asset(asset.name) if asset.kind is AssetKind.FILES else asset.name
+    head = reader.head(source)
+    if not head.rows:
+        return {}
+    rows: Iterable[Mapping[str, object]] = dicts(reader.read(Slice(source, 0, head.offset)))
+    if asset.kind is AssetKind.FILES:
+        rows = [_landing_partition(row) for row in rows if row["state"] == "landed"]
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(str(row[column]), set()).add(str(row.get(member, "")))
+    return found
+
+
+def _landing_partition(row: Mapping[str, object]) -> Mapping[str, object]:
+    pairs = str(row["partition"]).split("\x1e") if row["partition"] else []
+    return dict(pair.split("\x1f", 1) for pair in pairs)
+
+
+def _expected(reader: Reader, asset: Asset, column: str) -> list[str]:
+    """The members that make one value of an input complete."""
+    members = next((m for key, m in asset.complete.items() if key != column), ())
+    if not isinstance(members, str):
+        return list(members)
+    source, _, of = members.partition(".")
+    head = reader.head(source)
+    if not head.rows:
+        return []
+    state = as_table(reader.read(Slice(source, 0, head.offset)))
+    return sorted(set(_texts(state.column(of))))

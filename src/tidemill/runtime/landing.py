@@ -1,0 +1,160 @@
+"""Landing files: what a listing shows that has not landed yet, or is not what it was (rule 4).
+
+Rules of this file:
+  * the listing is the truth; notifications only say that it is worth listing;
+  * the rows of a file and the fact that it landed are committed in one transaction of the tables store;
+  * a file is taken when it is stable; a file that does not parse is rejected whole, with its line, and satisfies no gate;
+  * the same content again is no change; with `on_delete = keep` a file that vanished stays landed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from tidemill.core.change import ORDINAL, PARENT, Replaced, Slice
+from tidemill.core.errors import UpstreamError
+from tidemill.core.model import Asset, Column
+from tidemill.core.ports import Head, Source, SourceFile, Store, Table, Transaction
+from tidemill.runtime.rows import as_table, dicts, table_of
+
+__all__ = ["Landed", "Landing", "landings_asset"]
+
+_COLUMNS = (
+    Column("path", "varchar"),
+    Column("size_bytes", "bigint"),
+    Column("stamp", "varchar"),
+    Column("hash", "varchar"),
+    Column("state", "varchar"),
+    Column("reason", "varchar"),
+    Column("partition", "varchar"),
+)
+_SCHEMA = pa.schema(
+    [
+        *(pa.field(c.name, pa.int64() if c.type == "bigint" else pa.string()) for c in _COLUMNS),
+        pa.field(PARENT, pa.string()),
+        pa.field(ORDINAL, pa.int64()),
+    ]
+)
+
+
+def landings_asset(asset: str) -> str:
+    """The name of the internal asset that says which files of a files asset have landed."""
+    return f"{asset}@landings"
+
+
+@dataclass(slots=True)
+class Landed:
+    """What one look at a files asset did: the head now, files taken, and files rejected with the reason."""
+
+    head: Head
+    taken: list[str] = field(default_factory=list)
+    rejected: dict[str, str] = field(default_factory=dict)
+    rows: int = 0
+    is_settled: bool = True
+    """False while files are there that are not stable yet: look again shortly."""
+
+
+class Landing:
+    """Lands the files of one asset."""
+
+    def __init__(self, asset: Asset, source: Source, tables: Store) -> None:
+        self.asset = asset
+        self._source = source
+        self._tables = tables
+        self._seen: dict[str, tuple[int, str]] = {}
+
+    def look(self, *, trusts_all: bool = False) -> Landed:
+        """List, and land what is new and stable. `trusts_all` takes files without waiting for a second look."""
+        listing = {file.path: file for file in self._source.list()}
+        known = self._known()
+        fresh = [file for path, file in sorted(listing.items()) if _differs(file, known.get(path))]
+        stable = [file for file in fresh if trusts_all or self._seen.get(file.path) == (file.size_bytes, file.stamp)]
+        self._seen = {file.path: (file.size_bytes, file.stamp) for file in fresh}
+        gone = self._gone(known, listing)
+        landed = self._land(stable, gone, known)
+        landed.is_settled = len(stable) == len(fresh)
+        return landed
+
+    def _known(self) -> dict[str, Mapping[str, object]]:
+        reader = self._tables.begin(exclusive=False)
+        try:
+            head = reader.head(landings_asset(self.asset.name))
+            if not head.rows:
+                return {}
+            rows = dicts(reader.read(Slice(landings_asset(self.asset.name), 0, head.offset)))
+            return {str(row["path"]): row for row in rows}
+        finally:
+            reader.rollback()
+
+    def _gone(self, known: Mapping[str, Mapping[str, object]], listing: Mapping[str, SourceFile]) -> list[str]:
+        if self.asset.on_delete != "retract":
+            return []
+        return [path for path, row in known.items() if path not in listing and row["state"] != "gone"]
+
+    def _land(
+        self, files: Iterable[SourceFile], gone: Iterable[str], known: Mapping[str, Mapping[str, object]]
+    ) -> Landed:
+        landed = Landed(Head())
+        transaction = self._tables.begin()
+        try:
+            transaction.define(Table(landings_asset(self.asset.name), _COLUMNS))
+            for file in files:
+                self._take(transaction, file, known.get(file.path), landed)
+            for path in gone:
+                self._retract(transaction, path, landed)
+            landed.head = transaction.head(self.asset.name)
+            if landed.taken or landed.rejected:
+                landed.head = transaction.commit().get(self.asset.name, landed.head)
+            return landed
+        finally:
+            transaction.rollback()
+
+    def _take(
+        self, transaction: Transaction, file: SourceFile, before: Mapping[str, object] | None, landed: Landed
+    ) -> None:
+        try:
+            rows, digest = self._source.read(file)
+        except OSError:
+            return
+        except UpstreamError as error:
+            landed.rejected[file.path] = str(error)
+            self._note(transaction, file, "", "rejected", str(error))
+            return
+        if before is None or before["hash"] != digest or before["state"] != "landed":
+            landed.rows += self._write(transaction, file, rows)
+        landed.taken.append(file.path)
+        self._note(transaction, file, digest, "landed", "")
+
+    def _write(self, transaction: Transaction, file: SourceFile, rows: object) -> int:
+        table = as_table(rows)  # type: ignore[arg-type]
+        transaction.define(Table(self.asset.name, self.asset.columns))
+        return transaction.write(self.asset.name, Replaced(table, [file.path]))
+
+    def _retract(self, transaction: Transaction, path: str, landed: Landed) -> None:
+        transaction.define(Table(self.asset.name, self.asset.columns))
+        empty = table_of(pa.schema([pa.field(PARENT, pa.string()), pa.field(ORDINAL, pa.int64())]), [])
+        transaction.write(self.asset.name, Replaced(empty, [path]))
+        self._note(transaction, SourceFile(path, 0, ""), "", "gone", "")
+        landed.taken.append(path)
+
+    def _note(self, transaction: Transaction, file: SourceFile, digest: str, state: str, reason: str) -> None:
+        partition = "\x1e".join(f"{name}\x1f{value}" for name, value in file.partition.items())
+        row = {
+            "path": file.path,
+            "size_bytes": file.size_bytes,
+            "stamp": file.stamp,
+            "hash": digest,
+            "state": state,
+            "reason": reason,
+            "partition": partition,
+            PARENT: file.path,
+            ORDINAL: 0,
+        }
+        transaction.write(landings_asset(self.asset.name), Replaced(table_of(_SCHEMA, [row]), [file.path]))
+
+
+def _differs(file: SourceFile, known: Mapping[str, object] | None) -> bool:
+    return known is None or known["size_bytes"] != file.size_bytes or known["stamp"] != file.stamp

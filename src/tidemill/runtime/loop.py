@@ -1,0 +1,251 @@
+"""The loop: events come in, the heart decides, commands go to workers, their outcomes come back as events.
+
+Rules of this file:
+  * `handle` is the only caller of `step`, and is called by one thread at a time;
+  * a worker never touches the state: it performs one command and posts one event;
+  * an outcome is posted whatever happened, so a job can never stay `running` for ever.
+
+Theory of operation. `post` puts an event on a queue from any thread; `run` takes events off and handles them, waking at
+the heart's next moment. `Start` and `Look` commands are given to `Workers` (threads in production, a deterministic list
+in the simulator) in one of three lanes: `tables` (one thread: short transactions on the tables store, grouped into one
+commit when several wait), `batch` (a few threads: long work on snapshots) and `outside` (many threads: waiting on the
+outside world).
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tidemill.core.errors import TidemillError
+from tidemill.core.event import (
+    Alert,
+    Command,
+    Drained,
+    Event,
+    Failed,
+    Finished,
+    Look,
+    Looked,
+    Start,
+    Ticked,
+)
+from tidemill.core.model import Mode, OnError, Takes
+from tidemill.core.orchestrate import State, step
+from tidemill.core.ports import Clock, Progress
+from tidemill.core.retry import Failure, failure_of
+from tidemill.runtime.look import Looker
+from tidemill.runtime.outside import Outside, RunWaits
+from tidemill.runtime.perform import Done, Performer
+from tidemill.runtime.poison import is_of_transform, perform_without_poison
+
+__all__ = ["Journal", "Lane", "Loop", "Services", "Workers"]
+
+
+class Lane:
+    """Where a command is carried out."""
+
+    TABLES = "tables"
+    BATCH = "batch"
+    OUTSIDE = "outside"
+
+
+Task = Callable[[], None]
+
+
+class Workers(Protocol):
+    """Carries out tasks. Lane `tables` runs one task at a time, in order."""
+
+    def submit(self, lane: str, task: Task, *, priority: int = 0) -> None:
+        """Run the task soon; more urgent priorities first within a lane."""
+
+
+class Journal(Protocol):
+    """Keeps the reports of runs; never asked for the truth."""
+
+    def begin(self, start: Start) -> str:
+        """A run begins (or is tried again): returns its id."""
+
+    def end(self, run: str, start: Start, done: Done | None, error: str) -> None:
+        """A run ended: committed (`done`), or with this error."""
+
+    def alert(self, alert: Alert) -> None:
+        """A person should know this."""
+
+
+@dataclass(slots=True)
+class Services:
+    """What the loop needs to carry commands out."""
+
+    performer: Performer
+    outside: Outside
+    looker: Looker
+    journal: Journal
+    clock: Clock
+    jitter: Callable[[], float]
+    late_releases: set[str] = field(default_factory=set)
+    counts_from: Callable[[str], int] = lambda _job: 0
+
+
+class Loop:
+    """One loop over one state."""
+
+    def __init__(self, state: State, services: Services, workers: Workers) -> None:
+        self.state = state
+        self._services = services
+        self._workers = workers
+        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._lane: list[tuple[Start, str]] = []
+
+    def post(self, event: Event) -> None:
+        """Hand in an event from any thread."""
+        self._events.put(event)
+
+    def stop(self) -> None:
+        """Make `run` return after the event it is handling; runs that go on are finished by their workers."""
+        self._events.put(None)
+
+    def run(self, *, until_idle: bool = False) -> None:
+        """Handle events until stopped, or until nothing is queued, running, waiting for a retry or being looked at."""
+        while True:
+            event = self._next(until_idle=until_idle)
+            if event is None:
+                return
+            self.handle(event)
+
+    def _next(self, *, until_idle: bool) -> Event | None:
+        while True:
+            try:
+                return self._events.get(block=False)
+            except queue.Empty:
+                pass
+            if until_idle and not self.state.is_busy:
+                return None
+            at = self.state.next_at()
+            wait = None if at is None else max(0.0, at - self._services.clock.now())
+            try:
+                return self._events.get(timeout=wait)
+            except queue.Empty:
+                return Ticked(self._services.clock.now())
+
+    def drained(self) -> None:
+        """Say that the moment opened by `Requested` is over."""
+        self.handle(Drained(self._services.clock.now()))
+
+    def handle(self, event: Event) -> None:
+        """Take one event into account and send off what it asks for."""
+        for command in step(self.state, event):
+            self._carry_out(command)
+
+    def _carry_out(self, command: Command) -> None:
+        if isinstance(command, Start):
+            self._start(command)
+        elif isinstance(command, Look):
+            self._workers.submit(Lane.BATCH, lambda: self._look(command))
+        else:
+            self._services.journal.alert(command)
+
+    # ------------------------------------------------------------------------------------------ starting
+
+    def _start(self, start: Start) -> None:
+        run = self._services.journal.begin(start)
+        lane = self._lane_of(start)
+        if lane != Lane.TABLES:
+            self._workers.submit(
+                lane, lambda: self._perform_alone(start, run, exclusive=False), priority=start.priority
+            )
+            return
+        self._lane.append((start, run))
+        self._workers.submit(Lane.TABLES, self._perform_waiting, priority=start.priority)
+
+    def _lane_of(self, start: Start) -> str:
+        job = self._services.performer.catalog.jobs[start.job]
+        if self._is_outside(start.job):
+            return Lane.OUTSIDE
+        if job.takes is not Takes.SQL:
+            return Lane.OUTSIDE
+        return Lane.BATCH if job.mode is Mode.BATCH or start.is_rebuild else Lane.TABLES
+
+    def _is_outside(self, name: str) -> bool:
+        job = self._services.performer.catalog.jobs[name]
+        return job.is_outside or job.materialized == "extract"
+
+    def _perform_waiting(self) -> None:
+        """Perform every start that waits for the tables lane: in one commit if all succeed, else each alone."""
+        group, self._lane = self._lane, []
+        if len(group) > 1 and self._perform_group(group):
+            return
+        for start, run in group:
+            self._perform_alone(start, run, exclusive=True)
+
+    def _perform_group(self, group: Sequence[tuple[Start, str]]) -> bool:
+        performer = self._services.performer
+        job = performer.catalog.jobs[group[0][0].job]
+        transaction = performer.stores[job.home].begin()
+        try:
+            done = [performer.join(start, run, transaction) for start, run in group]
+            heads = transaction.commit()
+        except Exception:  # whatever it was, it will show again when each run is performed alone
+            return False
+        finally:
+            transaction.rollback()
+        for (start, run), outcome in zip(group, done, strict=True):
+            own = {asset: heads[asset] for asset in performer.catalog.jobs[start.job].outputs if asset in heads}
+            self._finish(start, run, Done(outcome.progress, own, outcome.ranges, outcome.rows_out, outcome.parked))
+        return True
+
+    def _perform_alone(self, start: Start, run: str, *, exclusive: bool) -> None:
+        try:
+            done = self._perform(start, run, exclusive=exclusive)
+        except BaseException as error:
+            self._fail(start, run, error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._finish(start, run, done)
+
+    def _perform(self, start: Start, run: str, *, exclusive: bool) -> Done:
+        services = self._services
+        if self._is_outside(start.job):
+            return services.outside.perform(start, run)
+        try:
+            return services.performer.perform(start, run, exclusive=exclusive)
+        except Exception as error:
+            job = services.performer.catalog.jobs[start.job]
+            if job.on_error is OnError.STOP or not is_of_transform(error):
+                raise
+            return perform_without_poison(services.performer, start, run, error, services.counts_from(start.job))
+
+    # ------------------------------------------------------------------------------------------ outcomes
+
+    def _finish(self, start: Start, run: str, done: Done) -> None:
+        self._services.journal.end(run, start, done, "")
+        self.post(Finished(start.job, done.progress, done.heads, self._services.clock.now()))
+
+    def _fail(self, start: Start, run: str, error: BaseException) -> None:
+        failure = Failure.WAITS if isinstance(error, RunWaits) else failure_of(error)
+        reason = str(error) if isinstance(error, TidemillError) else f"{type(error).__name__}: {error}"
+        self._services.journal.end(run, start, None, reason)
+        progress = self._progress(start.job) if failure is Failure.CONFLICT else None
+        now = self._services.clock.now()
+        self.post(Failed(start.job, run, failure, reason, now, self._services.jitter(), progress))
+
+    def _progress(self, name: str) -> Progress | None:
+        job = self._services.performer.catalog.jobs[name]
+        transaction = self._services.performer.stores[job.home].begin(exclusive=False)
+        try:
+            return transaction.progress(name)
+        finally:
+            transaction.rollback()
+
+    def _look(self, command: Look) -> None:
+        now = self._services.clock.now()
+        try:
+            answer = self._services.looker.look(
+                command.job, now, release_late=command.job in self._services.late_releases
+            )
+        except Exception as error:
+            answer = Looked(command.job, False, now, because=(f"looking failed: {error}",), next_at=now + 1.0)
+        self.post(answer)

@@ -1,0 +1,76 @@
+"""Mirrors: the typed copies of topics in the tables store, which stateful SQL reads.
+
+Rules of this file:
+  * a mirror keeps the topic's own offsets, so a cursor means the same in both;
+  * a mirror's head is its progress: what is copied and how far commit together, so copying again copies nothing twice;
+  * a mirror is derived: the ledger is the truth (reconcile reads that, never the mirror).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tidemill.core.change import Appended, Images, Replaced, Slice
+from tidemill.core.model import AssetKind, Job, Semantics
+from tidemill.core.ports import Plan, Store, Table, Transaction
+from tidemill.runtime.catalog import Catalog
+from tidemill.runtime.rows import row_ids
+
+__all__ = ["COPY_CHANGES", "Mirrors"]
+
+COPY_CHANGES = 100_000
+"""Events copied at a time, so that memory stays flat."""
+
+
+class Mirrors:
+    """Brings topics' mirrors to the heads of their logs."""
+
+    def __init__(self, catalog: Catalog, tables: Store, ledger: Store) -> None:
+        self._catalog = catalog
+        self._tables = tables
+        self._ledger = ledger
+
+    def needed(self, job: Job, plan: Plan) -> list[str]:
+        """The topics that a run of this job reads from their mirrors."""
+        return [name for name in job.inputs if plan.is_mirrored and self._is_topic(name)]
+
+    def _is_topic(self, name: str) -> bool:
+        return self._catalog.assets[name].kind is AssetKind.TOPIC
+
+    def catch_up_for(self, job: Job, plan: Plan) -> None:
+        """Bring a job's mirrors to head in a transaction of their own, before a snapshot is taken."""
+        self.catch_up_all(self.needed(job, plan))
+
+    def catch_up_all(self, topics: Iterable[str]) -> None:
+        """Bring these topics' mirrors to head, in one transaction."""
+        names = [name for name in topics if self._is_topic(name)]
+        if not names:
+            return
+        transaction = self._tables.begin()
+        try:
+            copied = sum(self.catch_up(name, transaction) for name in names)
+            if copied:
+                transaction.commit()
+        finally:
+            transaction.rollback()
+
+    def catch_up(self, topic: str, transaction: Transaction) -> int:
+        """Copy what the mirror lacks, inside a transaction of the tables store; returns how many offsets."""
+        reader = self._ledger.begin(exclusive=False)
+        try:
+            head, have = reader.head(topic).offset, transaction.head(topic).offset
+            asset = self._catalog.assets[topic]
+            is_upsert = asset.semantics is Semantics.UPSERT
+            if head > have or not have:
+                transaction.define(Table(topic, asset.columns, asset.key if is_upsert else None))
+            for low in range(have, head, COPY_CHANGES):
+                high = min(low + COPY_CHANGES, head)
+                rows = reader.read(Slice(topic, low, high, Images.ADDED))
+                if is_upsert:
+                    changed = row_ids(reader.read(Slice(topic, low, high, Images.CHANGES)))
+                    transaction.write(topic, Replaced(rows, changed, head=high))
+                else:
+                    transaction.write(topic, Appended(rows, head=high))
+            return max(0, head - have)
+        finally:
+            reader.rollback()

@@ -1,0 +1,144 @@
+"""Performing a run with outside effects: a run job, a command, an extract (rules 10, 26).
+
+Rules of this file:
+  * the range is pinned durably before the first attempt, and every retry takes exactly that range, so that the outside
+    sees the same idempotency key for the same work;
+  * the effect happens between two ledger transactions: a crash in between repeats it under the same key;
+  * success appends one change to each output (version = run id; for an extract the hash of its content);
+  * a run that would touch more rows than `hold_above` is pinned and waits for a person.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from tidemill.core import pace
+from tidemill.core.change import ORDINAL, PARENT, Appended, Images, Slice
+from tidemill.core.errors import UserError
+from tidemill.core.event import Start
+from tidemill.core.model import Home, Job, Materialized
+from tidemill.core.orchestrate import on_cursor
+from tidemill.core.ports import Head, Progress, Reader, Store, Transaction, Work
+from tidemill.runtime.catalog import Catalog
+from tidemill.runtime.mirror import Mirrors
+from tidemill.runtime.perform import Done, Snapshot
+from tidemill.runtime.rows import as_table
+
+__all__ = ["Effect", "Outside", "RunWaits", "idempotency_key"]
+
+Effect = Callable[[Work, Reader, str], Mapping[str, str]]
+"""(work, reader, idempotency key) -> the version each output has now (by asset; missing: the run id)."""
+
+
+class RunWaits(UserError):
+    """A run touches more rows outside than `hold_above` allows: it waits for `tidemill apply`."""
+
+
+def idempotency_key(job: str, ranges: Mapping[str, tuple[int, int]]) -> str:
+    """A stable name for one run's work: the same job over the same ranges, whichever attempt or process."""
+    text = json.dumps([job, sorted((asset, *taken) for asset, taken in ranges.items())])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(slots=True)
+class Outside:
+    """Performs runs that act outside. `effects` by job; `released` answers whether a person let a held run go."""
+
+    catalog: Catalog
+    stores: Mapping[Home, Store]
+    mirrors: Mirrors
+    effect_of: Callable[[Job], Effect]
+    is_released: Callable[[str], bool]
+
+    def perform(self, start: Start, run: str) -> Done:
+        """Pin, act, settle. Raises what the effect raised; then the pin stands for the next attempt."""
+        job = self.catalog.jobs[start.job]
+        plan = self.catalog.plan(job)
+        self.mirrors.catch_up_for(job, plan)
+        with _Readers(self.catalog, self.stores, frozenset(self.mirrors.needed(job, plan))) as reader:
+            pinned, heads = self._pin(job, start, reader)
+            ranges = dict(pinned.pinned or {})
+            self._check_hold(job, ranges, reader)
+            work = Work(job, plan, ranges, run, attempt=start.attempt)
+            versions = self.effect_of(job)(work, reader, idempotency_key(job.name, ranges))
+            generations = {asset: head.generation for asset, head in heads.items()}
+        progress = _settled(job, start, run, pinned, generations)
+        return self._settle(job, pinned, progress, versions)
+
+    def _pin(self, job: Job, start: Start, reader: Snapshot) -> tuple[Progress, dict[str, Head]]:
+        heads = {asset: reader.head(asset) for asset in job.inputs}
+        transaction = self.stores[Home.LEDGER].begin()
+        try:
+            before = transaction.progress(job.name)
+            if before is not None and before.pinned is not None:
+                return before, heads
+            cursors = before.cursors if before is not None else {}
+            offsets = {asset: head.offset for asset, head in heads.items()}
+            ranges = pace.ranges(job, cursors, offsets, ends=start.ends)
+            base = before or Progress(job.name, job.version)
+            pinned = replace(base, version=job.version, pinned=ranges)
+            transaction.settle(pinned, before)
+            transaction.commit()
+            return pinned, heads
+        finally:
+            transaction.rollback()
+
+    def _check_hold(self, job: Job, ranges: Mapping[str, tuple[int, int]], reader: Snapshot) -> None:
+        if job.materialized is Materialized.EXTRACT or self.is_released(job.name):
+            return
+        if sum(to - from_ for from_, to in ranges.values()) <= job.hold_above:
+            return
+        touched = sum(
+            as_table(reader.read(Slice(asset, from_, to, Images.CHANGES))).num_rows
+            for asset, (from_, to) in ranges.items()
+            if reader.is_rows(asset)
+        )
+        if touched > job.hold_above:
+            raise RunWaits(
+                f"job `{job.name}` would touch {touched} rows outside, more than hold_above = {job.hold_above}",
+                mend=f"look at it with `tidemill explain {job.name}`, then let exactly this range go with "
+                f"`tidemill apply`",
+            )
+
+    def _settle(self, job: Job, pinned: Progress, progress: Progress, versions: Mapping[str, str]) -> Done:
+        transaction = self.stores[Home.LEDGER].begin()
+        try:
+            changed = sum(_touch(transaction, asset, versions.get(asset, progress.run)) for asset in job.outputs)
+            transaction.settle(progress, pinned)
+            return Done(progress, transaction.commit(), dict(pinned.pinned or {}), changed)
+        finally:
+            transaction.rollback()
+
+
+def _settled(job: Job, start: Start, run: str, pinned: Progress, generations: Mapping[str, int]) -> Progress:
+    """The progress once the pinned range is done."""
+    cursors = {**pinned.cursors, **{asset: to for asset, (_, to) in (pinned.pinned or {}).items()}}
+    if job.on and start.on_offset is not None:
+        cursors[on_cursor(job.on)] = max(start.on_offset, cursors.get(on_cursor(job.on), 0))
+    return Progress(job.name, job.version, cursors, generations, run, start.at, succeeded=True)
+
+
+def _touch(transaction: Transaction, asset: str, version: str) -> int:
+    row = pa.table({"version": [version], PARENT: [version], ORDINAL: pa.array([0], pa.int64())})
+    return transaction.write(asset, Appended(row))
+
+
+class _Readers:
+    """One snapshot over both stores for the time of a run."""
+
+    def __init__(self, catalog: Catalog, stores: Mapping[Home, Store], mirrored: frozenset[str]) -> None:
+        self._tables = stores[Home.TABLES].begin(exclusive=False)
+        self._ledger = stores[Home.LEDGER].begin(exclusive=False)
+        self._snapshot = Snapshot(catalog, self._tables, self._ledger, mirrored)
+
+    def __enter__(self) -> Snapshot:
+        return self._snapshot
+
+    def __exit__(self, *_: object) -> None:
+        self._tables.rollback()
+        self._ledger.rollback()

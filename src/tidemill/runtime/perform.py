@@ -1,0 +1,315 @@
+"""Performing one run of a pure job: read, compute, write, settle, commit.
+
+Rules of this file:
+  * outputs, the parked set, the released gate values, the mirrors' progress and the cursor are written in one
+    transaction of the store where the outputs live (rule 9), or nothing is;
+  * a run takes what its snapshot shows: heads are read inside the transaction (rule 8);
+  * an error says what it is by its class; nothing here decides about retries or holding.
+
+Theory of operation. `Performer.perform` opens a transaction of the job's home, finds the change set (`pace.ranges`),
+lets the engine compute, and settles the job's progress against what it was at the start (compare-and-set). The parked
+set and the gate's released values are rows of internal assets in the same store, so they need no machinery of their own.
+When the transform raises, `poison.py` finds the records at fault and the run is performed again without them.
+Jobs with outside effects are in `outside.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from tidemill.core import pace
+from tidemill.core.change import ArrowStream, Images, Output, Slice
+from tidemill.core.event import Start
+from tidemill.core.model import AssetKind, Home, Job
+from tidemill.core.orchestrate import on_cursor
+from tidemill.core.ports import Head, Plan, Progress, Reader, Store, Table, Transaction, Work
+from tidemill.runtime.catalog import Catalog
+from tidemill.runtime.gate import Opening, release
+from tidemill.runtime.mirror import Mirrors
+from tidemill.runtime.parking import Parking, parked_rows, write_parking
+from tidemill.runtime.rows import row_ids
+
+__all__ = ["CHUNK_CHANGES", "Done", "Performer", "Snapshot"]
+
+T = TypeVar("T")
+
+CHUNK_CHANGES = 50_000
+"""Row-wise work is cut into slices of this many changes inside its one transaction, so that memory stays flat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A committed run: the progress, the new heads, and the counts for its report."""
+
+    progress: Progress
+    heads: Mapping[str, Head]
+    ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    rows_out: int = 0
+    parked: int = 0
+
+    @property
+    def rows_in(self) -> int:
+        """How many offsets of the inputs the run took."""
+        return sum(to - from_ for from_, to in self.ranges.values())
+
+
+class Snapshot:
+    """One reader over both homes: tables and mirrored topics from the tables store, the rest from the ledger."""
+
+    def __init__(self, catalog: Catalog, tables: Reader, ledger: Reader, mirrored: frozenset[str]) -> None:
+        self._catalog = catalog
+        self._tables = tables
+        self._ledger = ledger
+        self._mirrored = mirrored
+
+    def _home(self, asset: str) -> Reader:
+        in_tables = asset in self._mirrored or self._catalog.assets[asset].home is Home.TABLES
+        return self._tables if in_tables else self._ledger
+
+    def is_rows(self, asset: str) -> bool:
+        """Whether the asset's log is made of rows (and not of versions)."""
+        return self._catalog.assets[asset].kind in (AssetKind.TOPIC, AssetKind.TABLE, AssetKind.FILES)
+
+    def head(self, asset: str) -> Head:
+        """The end of the asset's log in this snapshot."""
+        return self._home(asset).head(asset)
+
+    def read(self, part: Slice) -> ArrowStream:
+        """The rows of a slice."""
+        return self._home(part.asset).read(part)
+
+
+class Performer:
+    """Performs runs of pure jobs: SQL, row, table and full jobs whose outputs are tables or append topics."""
+
+    def __init__(self, catalog: Catalog, stores: Mapping[Home, Store], mirrors: Mirrors) -> None:
+        self.catalog = catalog
+        self.stores = stores
+        self.mirrors = mirrors
+
+    def perform(self, start: Start, run: str, *, exclusive: bool = True, parking: Parking | None = None) -> Done:
+        """Perform one run, alone in its transaction. Raises what went wrong; then nothing is committed."""
+        job = self.catalog.jobs[start.job]
+        if not exclusive:
+            self.mirrors.catch_up_for(job, self.catalog.plan(job))
+        transaction = self.stores[job.home].begin(exclusive=exclusive)
+        try:
+            done = self.join(start, run, transaction, parking=parking, catches_up=exclusive)
+            return replace(done, heads=transaction.commit())
+        finally:
+            transaction.rollback()
+
+    def join(
+        self,
+        start: Start,
+        run: str,
+        transaction: Transaction,
+        *,
+        parking: Parking | None = None,
+        catches_up: bool = True,
+    ) -> Done:
+        """Perform one run inside a transaction that may serve several (group commit); does not commit."""
+        job = self.catalog.jobs[start.job]
+        plan = self.catalog.plan(job)
+        with self._snapshot(job, plan, transaction, catches_up) as snapshot:
+            return _Run(self.catalog, job, plan, start, run, transaction, snapshot, parking or Parking()).perform()
+
+    def inspect(
+        self,
+        start: Start,
+        transaction: Transaction,
+        looks: Callable[[Job, dict[str, tuple[int, int]], Reader, Reader], T],
+    ) -> T:
+        """Show the change set that a run would take to `looks(job, ranges, inputs, own store)`; writes nothing."""
+        job = self.catalog.jobs[start.job]
+        plan = self.catalog.plan(job)
+        with self._snapshot(job, plan, transaction, catches_up=True) as snapshot:
+            run = _Run(self.catalog, job, plan, start, "", transaction, snapshot, Parking())
+            return looks(job, run.ranges(), snapshot, transaction)
+
+    def _snapshot(self, job: Job, plan: Plan, transaction: Transaction, catches_up: bool) -> _OpenSnapshot:
+        mirrored = frozenset(self.mirrors.needed(job, plan))
+        if job.home is Home.TABLES and catches_up:
+            for topic in mirrored:
+                self.mirrors.catch_up(topic, transaction)
+        other = Home.LEDGER if job.home is Home.TABLES else Home.TABLES
+        return _OpenSnapshot(self.catalog, transaction, self.stores[other], job.home, mirrored)
+
+
+class _OpenSnapshot:
+    """A snapshot over a transaction and, opened when first needed, a reading transaction of the other home."""
+
+    def __init__(
+        self, catalog: Catalog, transaction: Transaction, other: Store, home: Home, mirrored: frozenset[str]
+    ) -> None:
+        self._catalog = catalog
+        self._transaction = transaction
+        self._other = _Lazy(other)
+        self._home = home
+        self._mirrored = mirrored
+
+    def __enter__(self) -> Snapshot:
+        tables: Reader = self._transaction if self._home is Home.TABLES else self._other
+        ledger: Reader = self._other if self._home is Home.TABLES else self._transaction
+        return Snapshot(self._catalog, tables, ledger, self._mirrored)
+
+    def __exit__(self, *_: object) -> None:
+        self._other.close()
+
+
+class _Lazy:
+    """A reader that opens its transaction when first asked."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._transaction: Transaction | None = None
+
+    def _open(self) -> Transaction:
+        if self._transaction is None:
+            self._transaction = self._store.begin(exclusive=False)
+        return self._transaction
+
+    def head(self, asset: str) -> Head:
+        return self._open().head(asset)
+
+    def read(self, part: Slice) -> ArrowStream:
+        return self._open().read(part)
+
+    def close(self) -> None:
+        if self._transaction is not None:
+            self._transaction.rollback()
+
+
+@dataclass(slots=True)
+class _Run:
+    """The steps of one run, in order; one object a run."""
+
+    catalog: Catalog
+    job: Job
+    plan: Plan
+    start: Start
+    run: str
+    transaction: Transaction
+    snapshot: Snapshot
+    parking: Parking
+
+    def ranges(self) -> dict[str, tuple[int, int]]:
+        """The change set that this run takes."""
+        return self._ranges(self.transaction.progress(self.job.name), self._heads())
+
+    def _heads(self) -> dict[str, Head]:
+        return {asset: self.snapshot.head(asset) for asset in self.job.inputs}
+
+    def perform(self) -> Done:
+        """All steps but the commit."""
+        before = self.transaction.progress(self.job.name)
+        heads = self._heads()
+        ranges = self._ranges(before, heads)
+        opening = self.start.payload if isinstance(self.start.payload, Opening) else None
+        if opening is not None:
+            release(self.transaction, self.job, opening)
+        excluding = self._parked(ranges)
+        rows_out = self._write(before, ranges, excluding)
+        write_parking(self.transaction, self.job, self.parking, self.run)
+        progress = self._progress(before, ranges, heads)
+        self.transaction.settle(progress, before)
+        return Done(progress, {}, ranges, rows_out, len(self.parking.rows))
+
+    def _ranges(self, before: Progress | None, known: Mapping[str, Head]) -> dict[str, tuple[int, int]]:
+        cursors = before.cursors if before is not None else {}
+        heads = {asset: head.offset for asset, head in known.items()}
+        if self.start.is_rebuild:
+            pace.ranges(self.job, cursors, heads)
+            return {asset: (0, cursors.get(asset, 0)) for asset in self.job.inputs}
+        ends = self.parking.ends or self.start.ends
+        sliceable = self.plan.kind == "rowwise"
+        return pace.ranges(self.job, cursors, heads, ends=ends, is_sliceable=sliceable)
+
+    def _parked(self, ranges: Mapping[str, tuple[int, int]]) -> dict[str, tuple[str, ...]]:
+        """The rows left out of every input: those parked before and not changed since, and those of this run."""
+        excluding: dict[str, tuple[str, ...]] = {}
+        standing = parked_rows(self.transaction, self.job)
+        for asset, rows in standing.items():
+            changed = (
+                set(_changed(self.snapshot, asset, ranges.get(asset, (0, 0)))) if not self.start.is_rebuild else ()
+            )
+            self.parking.leaving.extend((asset, row) for row in rows if row in changed)
+            excluding[asset] = tuple(row for row in rows if row not in changed)
+        for row in self.parking.rows:
+            excluding[row.asset] = (*excluding.get(row.asset, ()), row.rid)
+        return excluding
+
+    def _write(
+        self, before: Progress | None, ranges: Mapping[str, tuple[int, int]], excluding: Mapping[str, tuple[str, ...]]
+    ) -> int:
+        whole = self.start.is_rebuild or self.start.value != "" or (before is None and self._has_leftovers())
+        work = Work(
+            self.job,
+            self.plan,
+            ranges,
+            self.run,
+            whole=whole,
+            released=self.job.name if self.job.gate is not None else "",
+            excluding=excluding,
+            attempt=self.start.attempt,
+        )
+        for asset in self.job.outputs:
+            if self.catalog.assets[asset].kind is AssetKind.TABLE:
+                self.transaction.define(Table(asset, self.plan.columns, self.plan.key))
+        engine = self.catalog.engines[self.job.takes]
+        return sum(
+            self._write_outputs(engine.compute(part, self.snapshot))
+            for part in (_chunks(work) if self.plan.kind == "rowwise" and not whole else (work,))
+        )
+
+    def _has_leftovers(self) -> bool:
+        return any(
+            self.catalog.assets[asset].kind is AssetKind.TABLE and self.transaction.head(asset).rows > 0
+            for asset in self.job.outputs
+        )
+
+    def _write_outputs(self, outputs: Mapping[str, Output]) -> int:
+        return sum(self.transaction.write(asset, output) for asset, output in outputs.items())
+
+    def _progress(
+        self, before: Progress | None, ranges: Mapping[str, tuple[int, int]], heads: Mapping[str, Head]
+    ) -> Progress:
+        cursors = dict(before.cursors) if before is not None else {}
+        if not self.start.is_rebuild:
+            cursors.update({asset: to for asset, (_, to) in ranges.items()})
+        opening = self.start.payload
+        if (
+            self.job.on
+            and self.start.on_offset is not None
+            and not (isinstance(opening, Opening) and not opening.is_last)
+        ):
+            cursors[on_cursor(self.job.on)] = max(self.start.on_offset, cursors.get(on_cursor(self.job.on), 0))
+        took = any(to > from_ for from_, to in ranges.values())
+        was = before is not None and before.succeeded and before.version == self.job.version
+        return Progress(
+            self.job.name,
+            self.job.version,
+            cursors,
+            {asset: head.generation for asset, head in heads.items()},
+            self.run,
+            before.served_at if self.start.is_rebuild and before is not None else self.start.at,
+            succeeded=was or (took and not self.parking.is_everything),
+        )
+
+
+def _chunks(work: Work) -> Iterator[Work]:
+    """Row-wise work cut by offsets; the cuts cannot change the result, and all parts share one transaction."""
+    longest = max((to - from_ for from_, to in work.ranges.values()), default=0)
+    if longest <= CHUNK_CHANGES or len(work.ranges) != 1:
+        yield work
+        return
+    ((asset, (from_, to)),) = work.ranges.items()
+    for low in range(from_, to, CHUNK_CHANGES):
+        yield replace(work, ranges={asset: (low, min(low + CHUNK_CHANGES, to))})
+
+
+def _changed(reader: Reader, asset: str, taken: tuple[int, int]) -> list[str]:
+    from_, to = taken
+    return row_ids(reader.read(Slice(asset, from_, to, Images.CHANGES))) if to > from_ else []

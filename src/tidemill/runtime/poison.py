@@ -1,0 +1,201 @@
+"""Finding the records a transform cannot process, and performing the run without them (rule 14).
+
+Rules of this file:
+  * only pure jobs come here, only with `on_error: park`, and only for errors of the transform itself;
+  * trials compute and write in a transaction that is rolled back: finding out commits nothing;
+  * a transform version that succeeds on no record is broken: its run fails with the original error and parks nothing;
+  * when too many of the last input rows were parked, the prefix before the row that is too much is committed, and the
+    job stops at that row.
+
+Theory of operation. The failed change set is fixed by its ends, so that trials see what failed. Its rows are halved
+until single rows are found that fail by themselves, in the order of their offsets: each trial leaves out everything but
+the rows in question. The run is then performed once more with exactly the rows found left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tidemill.core import retry
+from tidemill.core.change import OFFSET, RID, Images, Slice
+from tidemill.core.errors import TidemillError, TooManyParked
+from tidemill.core.event import Start
+from tidemill.core.model import Job
+from tidemill.core.ports import Progress, Reader
+from tidemill.runtime.parking import ParkedRow, Parking, standing
+from tidemill.runtime.perform import Done, Performer
+from tidemill.runtime.rows import dicts
+
+__all__ = ["PAYLOAD_CHARACTERS_MAX", "is_of_transform", "perform_without_poison"]
+
+PAYLOAD_CHARACTERS_MAX = 10_000
+"""A parked row's payload is cut to this many characters in the dead letter; the row itself stays in its log."""
+
+_TRANSIENT = (OSError, TimeoutError, MemoryError)
+
+
+def is_of_transform(error: BaseException) -> bool:
+    """Whether an error may be a record's fault: raised by the transform, and not by the world around it."""
+    return isinstance(error, Exception) and not isinstance(error, (TidemillError, *_TRANSIENT))
+
+
+@dataclass(slots=True)
+class _Search:
+    performer: Performer
+    start: Start
+    run: str
+    job: Job
+    ends: dict[str, int]
+    candidates: list[ParkedRow]
+    recent: list[bool]
+    bad: list[ParkedRow] = field(default_factory=list)
+    stopped_at: ParkedRow | None = None
+
+    def find(self) -> None:
+        """Fill `bad` in the order of offsets, until all are found or too many are."""
+        self._halve(self.candidates)
+
+    def _halve(self, rows: Sequence[ParkedRow]) -> None:
+        if self.stopped_at is not None or not rows:
+            return
+        error = self._trial(rows)
+        if error is None:
+            return
+        if len(rows) == 1:
+            self._found(rows[0], error)
+            return
+        middle = len(rows) // 2
+        self._halve(rows[:middle])
+        self._halve(rows[middle:])
+
+    def _found(self, row: ParkedRow, error: Exception) -> None:
+        self.bad.append(ParkedRow(row.asset, row.rid, row.offset, _reason(error), row.payload))
+        bad = {(b.asset, b.rid) for b in self.bad}
+        fresh = [(c.asset, c.rid) in bad for c in self.candidates]
+        index = retry.stop_before(self.recent, fresh)
+        if index is not None:
+            self.stopped_at = self.candidates[index]
+            self.bad.pop()
+
+    def _trial(self, rows: Sequence[ParkedRow]) -> Exception | None:
+        """What the transform says to these rows alone (besides what the job has already taken)."""
+        kept = {(row.asset, row.rid) for row in rows}
+        left_out = tuple(row for row in self.candidates if (row.asset, row.rid) not in kept)
+        try:
+            self.attempt(left_out, commits=False)
+        except Exception as error:
+            if not is_of_transform(error):
+                raise
+            return error
+        return None
+
+    def attempt(self, left_out: tuple[ParkedRow, ...], *, commits: bool) -> Done | None:
+        """One attempt without these rows; rolled back unless it `commits`."""
+        everything = len(left_out) >= len(self.candidates)
+        parking = Parking(left_out, ends=self.ends, is_everything=everything)
+        if commits:
+            return self.performer.perform(self.start, self.run, parking=parking)
+        transaction = self.performer.stores[self.job.home].begin()
+        try:
+            self.performer.join(self.start, self.run, transaction, parking=parking)
+        finally:
+            transaction.rollback()
+        return None
+
+
+def perform_without_poison(
+    performer: Performer, start: Start, run: str, original: Exception, counts_from: int = 0
+) -> Done:
+    """Perform a run whose transform raised `original`, without the records at fault.
+
+    `counts_from` is the offset from which parked rows count towards too many (`resume` restarts the count).
+    Raises `original` where no record is at fault, TooManyParked where the very next row would be too much.
+    """
+    search = _prepare(performer, start, run, counts_from)
+    if not search.candidates:
+        raise original
+    search.find()
+    if search.stopped_at is not None:
+        return _commit_prefix(search, original)
+    before = _progress(performer, search.job)
+    has_succeeded = before is not None and before.succeeded and before.version == search.job.version
+    if not search.bad or (len(search.bad) == len(search.candidates) and not has_succeeded):
+        raise original
+    done = search.attempt(tuple(search.bad), commits=True)
+    if done is None:
+        raise original
+    return done
+
+
+def _commit_prefix(search: _Search, original: Exception) -> Done:
+    stop = search.stopped_at
+    if stop is None:
+        raise original
+    search.ends[stop.asset] = stop.offset - 1
+    prefix = [row for row in search.candidates if row.asset != stop.asset or row.offset < stop.offset]
+    before = _progress(search.performer, search.job)
+    cursor = before.cursors.get(stop.asset, 0) if before is not None else 0
+    has_succeeded = before is not None and before.succeeded
+    if stop.offset - 1 <= cursor:
+        raise TooManyParked(
+            f"job `{search.job.name}`: more than {retry.PARKED_MAX} of the last {retry.PARKED_WINDOW} rows of "
+            f"`{stop.asset}` cannot be processed, the next at offset {stop.offset}: {_reason(original)}",
+            mend=f"look at them with `tidemill dead list`, mend the job or the data, "
+            f"then `tidemill resume {search.job.name}`",
+        ) from original
+    if not has_succeeded and len(search.bad) >= len(prefix):
+        raise original
+    search.candidates = prefix
+    done = search.attempt(tuple(search.bad), commits=True)
+    if done is None:
+        raise original
+    return done
+
+
+def _prepare(performer: Performer, start: Start, run: str, counts_from: int) -> _Search:
+    """Fix the change set that failed, and list its rows in the order of their offsets."""
+    job = performer.catalog.jobs[start.job]
+    transaction = performer.stores[job.home].begin()
+    try:
+        ranges, candidates, parked = performer.inspect(start, transaction, _candidates)
+    finally:
+        transaction.rollback()
+    first = min((from_ for from_, _ in ranges.values()), default=0)
+    parked_at = {row.offset for row in parked}
+    low = max(counts_from, first - retry.PARKED_WINDOW)
+    recent = [offset in parked_at for offset in range(low + 1, first + 1)]
+    ends = {asset: to for asset, (_, to) in ranges.items()}
+    return _Search(performer, start, run, job, ends, candidates, recent)
+
+
+def _candidates(
+    job: Job, ranges: dict[str, tuple[int, int]], snapshot: Reader, own: Reader
+) -> tuple[dict[str, tuple[int, int]], list[ParkedRow], list[ParkedRow]]:
+    rows = []
+    for asset, (from_, to) in ranges.items():
+        if to <= from_:
+            continue
+        for row in dicts(snapshot.read(Slice(asset, from_, to, Images.ADDED))):
+            rid, offset = row.pop(RID), row.pop(OFFSET)
+            rows.append(ParkedRow(asset, rid, offset, "", _payload(row)))
+    rows.sort(key=lambda row: (row.offset, row.asset, row.rid))
+    return ranges, rows, standing(own, job)
+
+
+def _payload(row: dict[str, object]) -> str:
+    return json.dumps(row, default=str, ensure_ascii=False)[:PAYLOAD_CHARACTERS_MAX]
+
+
+def _progress(performer: Performer, job: Job) -> Progress | None:
+    transaction = performer.stores[job.home].begin(exclusive=False)
+    try:
+        return transaction.progress(job.name)
+    finally:
+        transaction.rollback()
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}"
