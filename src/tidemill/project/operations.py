@@ -1,0 +1,93 @@
+"""What can be asked of an open project: one list of operations, the same for the command line, Python and HTTP.
+
+Rules of this file:
+  * arguments and answers are JSON values (dictionaries, lists, text, numbers, true/false, null), with the shapes of the
+    outer contract, so that asking the owner over HTTP and being the owner look the same to a command;
+  * an operation either does what it says or raises a TidemillError; names that nothing answers to raise NotFound.
+
+`tidemill.project.mill.Mill` implements it by being the owner; `tidemill.server.client.RemoteMill` by asking the owner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+__all__ = ["Json", "Operations", "Progress"]
+
+Json = Any
+Progress = Callable[[dict[str, Any]], None]
+"""Told while work goes on: `{"run", "job", "state", "rows_out", ...}` for each run that begins or ends."""
+
+
+class Operations(Protocol):
+    """The operations of an open project."""
+
+    def emit(self, asset: str, data: bytes, *, source: str = "", mark: str = "") -> Json:
+        """Hand NDJSON events to a topic: `{accepted, duplicate, parked, head, results}`.
+
+        `results` lists what was not accepted: `{index, status, reason, column}`. `source` and `mark` keep the resume
+        position of a file being emitted (see `mark`).
+        """
+
+    def mark(self, asset: str, source: str) -> str:
+        """The last mark kept for `source` with `emit`, or ""."""
+
+    def touch(self, asset: str, version: str = "") -> Json:
+        """Say that an external asset changed: `{accepted, duplicate, parked}`."""
+
+    def run(self, jobs: Sequence[str] = (), *, force: bool = False, progress: Progress | None = None) -> Json:
+        """Do all that is due (of these jobs, or all) and stop when idle: `{runs, succeeded, failed, changes}`."""
+
+    def query(self, sql: str) -> list[Json]:
+        """The rows of a query over assets; topics and views are brought to head first."""
+
+    def map(self) -> list[Json]:
+        """The object mapping: `[{job, inputs, outputs, mode}]`."""
+
+    def assets(self) -> list[Json]:
+        """Every asset: `[{asset, kind, columns: {name: type}, key, writer, readers, description, owner, tags}]`."""
+
+    def status(self) -> Json:
+        """`{assets: [{asset, kind, head, rows, freshness_seconds}],
+        jobs: [{job, mode, state, lag_changes, lag_seconds, freshness_seconds}], alarms: [...]}`."""
+
+    def runs(self, *, job: str = "", state: str = "", run: str = "", limit: int = 100) -> list[Json]:
+        """`[{run, job, state, attempt, inputs: {asset: [from, to]}, started_at, finished_at, rows_in, rows_out, error}]`."""
+
+    def logs(self, run: str) -> list[str]:
+        """What a run printed or logged, line by line."""
+
+    def explain(self, job: str) -> Json:
+        """`{job, ready, because: [...], state, mode, last_start: {...}}`."""
+
+    def mode(self, job: str, word: str | None = None) -> Json:
+        """The mode of a job, after overriding it where a word is given: `{job, mode, override}`."""
+
+    def pause(self, job: str) -> Json:
+        """Start no more runs of the job: `{job, state}`."""
+
+    def resume(self, job: str, start: str = "last") -> Json:
+        """Let the job run again, from its cursor ("last"), the heads ("now") or an offset: `{job, state}`."""
+
+    def retry(self, job: str) -> Json:
+        """Judge a held or retrying job again at once: `{job, state}`."""
+
+    def cancel(self, run: str) -> Json:
+        """Cancel a run that is going on: `{run, state}`."""
+
+    def plan(self) -> Json:
+        """What an apply would change and what would run, and how each job is maintained:
+        `{changes: [{job, change, why}], jobs: [{job, maintained, reason, guarantee, ready, because}]}`."""
+
+    def apply(self) -> Json:
+        """Apply what waits for it (definitions under serve, held runs): `{applied: [...], released: [...]}`."""
+
+    def dead(self, *, asset: str = "", limit: int = 100) -> list[Json]:
+        """Dead letters: `[{id, asset, job, stage, reason, payload, attempts, state}]`."""
+
+    def backup(self, target: str) -> Json:
+        """A consistent copy of the state, cursors included: `{target, files: [...], bytes}`."""
+
+    def close(self) -> None:
+        """Stop and release everything; idempotent."""
