@@ -1,0 +1,93 @@
+"""What tidemill knows about DuckDB's functions: tables of names, and the one way to ask a node for its name.
+
+Rules of this file:
+  * every table is data and says what its members have in common; decisions live with those who read the tables;
+  * names are DuckDB's, lower case, all spellings: a test compares the tables with `duckdb_functions()`, so that a new
+    DuckDB that adds a volatile function or an aggregate fails the build instead of a user's table.
+"""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+__all__ = ["AGGREGATES", "FREE_TABLE_FUNCTIONS", "INEXACT", "ORDERED_BY_ARGUMENT", "ORDER_BOUND", "VOLATILE", "name_of"]
+
+# The result depends on when, where or how often the query runs (value: what kind of dependence).
+VOLATILE: dict[str, str] = {
+    **dict.fromkeys(
+        """now today current_date current_time current_timestamp current_datetime get_current_time
+        get_current_timestamp transaction_timestamp localtime localtimestamp statement_timestamp clock_timestamp
+        current_localtime current_localtimestamp""".split(),
+        "time",
+    ),
+    **dict.fromkeys(
+        "random rand setseed uuid uuidv4 uuidv7 gen_random_uuid generate_uuid reservoir_quantile".split(), "chance"
+    ),
+    **dict.fromkeys("nextval currval setval".split(), "sequence"),
+    **dict.fromkeys(
+        """current_database current_catalog current_schema current_schemas current_setting current_user user
+        session_user current_role current_connection_id current_query current_query_id current_transaction_id
+        getvariable getenv in_search_path txid_current stats vector_type version pg_backend_pid
+        sleep_ms write_log""".split(),
+        "session",
+    ),
+}
+
+# Aggregates whose result depends on the order in which rows arrive, so that they need an ORDER BY inside.
+ORDER_BOUND: frozenset[str] = frozenset(
+    """first last any_value arbitrary mode list array_agg string_agg group_concat listagg first_value last_value
+    variant_group_object lttb""".split()
+)
+
+# Aggregates that pick by an argument and break ties by arrival: an ORDER BY of the arguments makes them total.
+ORDERED_BY_ARGUMENT: frozenset[str] = frozenset(
+    """arg_max arg_min argmax argmin max_by min_by arg_max_null arg_min_null arg_max_nulls_last
+    arg_min_nulls_last approx_top_k""".split()
+)
+
+# Aggregates that compute in floating point whatever their input: the bits depend on the order of the rows.
+INEXACT: frozenset[str] = frozenset(
+    """stddev stddev_samp stddev_pop std var_samp var_pop variance sem corr covar_pop covar_samp
+    regr_avgx regr_avgy regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy skewness kurtosis kurtosis_pop
+    fsum kahan_sum sumkahan favg product geomean geometric_mean entropy approx_quantile""".split()
+)
+
+AGGREGATES: frozenset[str] = (
+    ORDER_BOUND
+    | ORDERED_BY_ARGUMENT
+    | INEXACT
+    | frozenset(
+        """avg mean sum sum_no_overflow count count_star count_if countif min max bool_and bool_or bit_and bit_or
+        bit_xor bitstring_agg median mad quantile quantile_cont quantile_disc histogram histogram_exact
+        approx_count_distinct decimal_average combine_aggr regr_count reservoir_quantile logical_or logical_and
+        percentile_cont percentile_disc array_unique_agg wavg weighted_avg""".split()
+    )
+)
+
+# Table functions whose rows follow from their arguments alone.
+FREE_TABLE_FUNCTIONS: frozenset[str] = frozenset("range generate_series unnest json_each json_tree repeat".split())
+
+
+def name_of(node: exp.Expr) -> str:
+    """The lower-case name of a function node, as DuckDB's catalogue spells it where the two differ."""
+    if isinstance(node, exp.Anonymous | exp.AnonymousAggFunc):
+        return str(node.this).lower()
+    return _class_name(type(node))
+
+
+_CLASS_NAMES: dict[type[exp.Expr], str] = {}
+_RENAMED = {
+    "rand": "random",
+    "group_concat": "string_agg",
+    "generate_series": "generate_series",
+    "any_value": "any_value",
+    "approx_distinct": "approx_count_distinct",
+}
+
+
+def _class_name(kind: type[exp.Expr]) -> str:
+    found = _CLASS_NAMES.get(kind)
+    if found is None:
+        name = str(kind.sql_name() if issubclass(kind, exp.Func) else kind.key).lower()
+        found = _CLASS_NAMES[kind] = _RENAMED.get(name, name)
+    return found

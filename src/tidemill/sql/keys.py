@@ -1,0 +1,115 @@
+"""The key of a job's output, as far as the SQL itself says it.
+
+Rules of this file:
+  * GROUP BY: the output columns that are the group expressions, when every one of them is projected as it is;
+  * DISTINCT and UNION: all output columns; an aggregate without GROUP BY has one row, key ();
+  * anything else: None, and the table gets a hidden row id. A key is never guessed: a wrong key loses rows.
+"""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from tidemill.sql.functions import AGGREGATES, name_of
+
+__all__ = ["derive_key", "is_aggregate", "own_nodes"]
+
+
+def derive_key(tree: exp.Expr) -> tuple[str, ...] | None:
+    """The output columns whose values identify a row of this query, or None when the SQL does not say."""
+    if isinstance(tree, exp.Subquery):
+        return derive_key(tree.this)
+    if isinstance(tree, exp.Union):
+        return _all_columns(tree) if tree.args.get("distinct") else None
+    if isinstance(tree, exp.SetOperation):
+        return _all_columns(tree) if tree.args.get("distinct", True) else None
+    if not isinstance(tree, exp.Select) or _multiplies(tree):
+        return None
+    return _select_key(tree)
+
+
+def _select_key(tree: exp.Select) -> tuple[str, ...] | None:
+    distinct = tree.args.get("distinct")
+    group = tree.args.get("group")
+    if distinct:
+        return _all_columns(tree) if not distinct.args.get("on") else None
+    if group is None:
+        return () if any(is_aggregate(node) for node in own_nodes(tree)) else None
+    if any(group.args.get(word) for word in ("rollup", "cube", "grouping_sets", "totals")):
+        return None
+    return _group_key(tree, _group_expressions(tree, group))
+
+
+def _group_expressions(tree: exp.Select, group: exp.Group) -> list[exp.Expr]:
+    """The expressions of a GROUP BY, with ALL, ordinals and output names resolved to what they stand for."""
+    if group.args.get("all"):
+        return [
+            projection.unalias()
+            for projection in tree.expressions
+            if not isinstance(projection.unalias(), exp.Literal) and not _has_aggregate(projection)
+        ]
+    named = {projection.alias.lower(): projection.this for projection in tree.expressions if projection.alias}
+    columns = {projection.sql() for projection in tree.expressions}
+    found: list[exp.Expr] = []
+    for expression in group.expressions:
+        if isinstance(expression, exp.Literal) and expression.is_int:
+            index = int(expression.this) - 1
+            found.append(tree.expressions[index].unalias() if index < len(tree.expressions) else expression)
+        elif isinstance(expression, exp.Column) and not expression.table and expression.sql() not in columns:
+            found.append(named.get(expression.name.lower(), expression))
+        else:
+            found.append(expression)
+    return found
+
+
+def _group_key(tree: exp.Select, groups: list[exp.Expr]) -> tuple[str, ...] | None:
+    projected: dict[exp.Expr, str] = {}
+    for projection in tree.expressions:
+        projected.setdefault(projection.unalias().unnest(), projection.alias_or_name)
+    names = [projected.get(group.unnest(), "") for group in groups]
+    if not all(names) or len(set(names)) != len(names):
+        names = list(dict.fromkeys(names))
+    return tuple(names) if all(names) else None
+
+
+def _all_columns(tree: exp.Query) -> tuple[str, ...] | None:
+    names = tree.named_selects
+    if not names or "*" in names or not all(names) or len({name.lower() for name in names}) != len(names):
+        return None
+    return tuple(names)
+
+
+def _multiplies(tree: exp.Select) -> bool:
+    """Whether an unnest in the SELECT list makes several rows of one group."""
+    return any(isinstance(node, exp.Explode | exp.Unnest) for part in tree.expressions for node in part.walk())
+
+
+def _has_aggregate(expression: exp.Expr) -> bool:
+    return any(is_aggregate(node) for node in _inside(expression))
+
+
+def own_nodes(tree: exp.Select) -> list[exp.Expr]:
+    """The nodes of one SELECT's lists and conditions, without those of the queries inside them."""
+    parts = [*tree.expressions, tree.args.get("where"), tree.args.get("having"), tree.args.get("qualify")]
+    order = tree.args.get("order")
+    return [node for part in [*parts, order] if part is not None for node in _inside(part)]
+
+
+def _inside(expression: exp.Expr) -> list[exp.Expr]:
+    return [
+        node
+        for node in expression.walk(prune=lambda node: isinstance(node, exp.Query))
+        if not isinstance(node, exp.Query)
+    ]
+
+
+def is_aggregate(node: exp.Expr) -> bool:
+    """Whether this node folds rows: an aggregate function that is no window function."""
+    if not isinstance(node, exp.Func) or not (isinstance(node, exp.AggFunc) or name_of(node) in AGGREGATES):
+        return False
+    if isinstance(node, exp.Lag | exp.Lead | exp.FirstValue | exp.LastValue | exp.NthValue | exp.RowNumber):
+        return False
+    parent = node.parent
+    while isinstance(parent, exp.IgnoreNulls | exp.RespectNulls | exp.Filter | exp.WithinGroup):
+        parent = parent.parent
+    return not isinstance(parent, exp.Window)

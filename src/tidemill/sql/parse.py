@@ -1,0 +1,121 @@
+"""SQL text to one syntax tree, or an error that names file, line and column.
+
+Rules of this file:
+  * exactly one statement, and it is a query (SELECT, WITH, FROM-first, a set operation);
+  * positions in errors are positions in the user's file: the caller says on which line the text starts;
+  * templating is recognised and answered with what to write instead, before a parser error can confuse;
+  * the text is tokenised once and parsed once: loading a project costs little else than this.
+"""
+
+from __future__ import annotations
+
+from sqlglot import _version, exp
+from sqlglot.dialects.dialect import Dialect
+from sqlglot.errors import ParseError, TokenError
+from sqlglot.tokenizer_core import Token, TokenType
+
+from tidemill.core.errors import DefinitionError
+
+__all__ = ["DIALECT", "PARSER_VERSION", "compact", "line_of", "parse"]
+
+# A cache of analysed text is good for one version of the parser only.
+PARSER_VERSION = str(_version.__version__)
+
+DIALECT = Dialect.get_or_raise("duckdb")
+
+_TEMPLATE_MARKS = ("{{", "{%", "{#")
+_STRINGS = (TokenType.STRING, TokenType.HEREDOC_STRING, TokenType.RAW_STRING)
+
+
+def parse(sql: str, place: str, line: int = 1) -> exp.Query:
+    """The one query in `sql`, which starts on `line` of the file `place`."""
+    return _parse_tokens(_tokenize(sql, place, line), sql, place, line)
+
+
+def compact(sql: str, place: str, line: int = 1) -> tuple[exp.Query, str]:
+    """The query, and its text without comments, line breaks and case of keywords: a cheap name for the same text."""
+    tokens = _tokenize(sql, place, line)
+    return _parse_tokens(tokens, sql, place, line), " ".join(map(_spelling, tokens))
+
+
+def line_of(node: exp.Expr, line: int = 1) -> int:
+    """The line of the file on which the first identifier at or below `node` stands (the text starts on `line`)."""
+    for part in node.walk():
+        found = part.meta.get("line")
+        if found is not None:
+            return int(found) + line - 1
+    return line
+
+
+def _tokenize(sql: str, place: str, line: int) -> list[Token]:
+    try:
+        tokens = DIALECT.tokenize(sql)
+    except TokenError as error:
+        raise DefinitionError(
+            f"the SQL does not read: {error}", place=f"{place}:{line}", mend="look for a quote that is not closed"
+        ) from error
+    if any(mark in sql for mark in _TEMPLATE_MARKS):
+        _refuse_templates(tokens, sql, place, line)
+    return tokens
+
+
+def _refuse_templates(tokens: list[Token], sql: str, place: str, line: int) -> None:
+    """Braces inside strings are data; `{{` between tokens is a template."""
+    for token in tokens:
+        if token.token_type in _STRINGS or token.token_type is TokenType.IDENTIFIER:
+            continue
+        if sql[token.start : token.start + 2] in _TEMPLATE_MARKS:
+            raise DefinitionError(
+                "templating is not SQL: inputs are read from the SQL itself",
+                place=f"{place}:{token.line + line - 1}",
+                mend="write the name: `from orders`, not `from {{ ref('orders') }}`",
+            )
+
+
+def _parse_tokens(tokens: list[Token], sql: str, place: str, line: int) -> exp.Query:
+    try:
+        trees = DIALECT.parser().parse(tokens, sql)
+    except ParseError as error:
+        raise _parse_failure(error, place, line) from error
+    statements = [tree for tree in trees if tree is not None and not isinstance(tree, exp.Semicolon)]
+    if len(statements) != 1:
+        raise DefinitionError(
+            "there is no SQL"
+            if not statements
+            else f"there are {len(statements)} statements, a job is exactly one query",
+            place=f"{place}:{line}",
+            mend="write one SELECT" if not statements else "make each a job in a file of its own",
+        )
+    return _query(statements[0], place, line)
+
+
+def _parse_failure(error: ParseError, place: str, line: int) -> DefinitionError:
+    first = error.errors[0] if error.errors else {}
+    row = int(first.get("line") or 1) + line - 1
+    near = str(first.get("highlight") or "")
+    what = str(first.get("description") or error).split("<Token")[0].strip().rstrip(".")
+    message = f"the SQL does not parse: {what[:1].lower()}{what[1:]}" + (f" near {near!r}" if near else "")
+    return DefinitionError(message, place=f"{place}:{row}:{first.get('col') or 1}", mend="correct the SQL there")
+
+
+def _query(tree: exp.Expr, place: str, line: int) -> exp.Query:
+    if isinstance(tree, exp.Subquery | exp.Select | exp.SetOperation):
+        return tree
+    kind = "PIVOT" if isinstance(tree, exp.Pivot) else tree.key.upper()
+    raise DefinitionError(
+        f"a job is one query; this is a {kind} statement",
+        place=f"{place}:{line_of(tree, line)}",
+        mend="write a SELECT: the job's output is created and maintained for you",
+    )
+
+
+def _spelling(token: Token) -> str:
+    """A token's text such that equal SQL has equal text: keywords upper case, quoted things quoted again."""
+    kind = token.token_type
+    if kind is TokenType.VAR:
+        return token.text
+    if kind is TokenType.IDENTIFIER:
+        return '"' + token.text.replace('"', '""') + '"'
+    if kind in _STRINGS:
+        return "'" + token.text.replace("'", "''") + "'"
+    return token.text.upper()

@@ -1,0 +1,178 @@
+"""From the text of a SQL job to all that is needed to run it: inputs, rule, columns, key and statement.
+
+Rules of this file:
+  * a plan is small, plain, frozen data that survives JSON; new rules add a `kind`, they do not change the others;
+  * every mode runs `statement`; which relations stand for the inputs is decided by whoever runs it:
+      - recompute: each input's relation shows exactly the user's columns of that asset;
+      - rowwise: the one input's relation also has `_rid` (varchar), the identity of the input row, and the statement
+        also gives `_parent` (that `_rid`) and `_ordinal` (bigint from 0, the place among that row's outputs);
+  * the reason why a job is recomputed is said in words.
+
+Theory: analyse and refuse, put in views, resolve and determine (canonical.py), then ask whether the row-wise delta
+rule applies (rowwise.py). Incremental aggregates will be a third kind between the two.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlglot import exp
+
+from tidemill.core.errors import DefinitionError
+from tidemill.sql.analyse import analyse_tree
+from tidemill.sql.bind import bind, quoted
+from tidemill.sql.canonical import canonical_tree, outermost, write
+from tidemill.sql.keys import derive_key
+from tidemill.sql.parse import PARSER_VERSION, parse
+from tidemill.sql.resolve import INPUT, Schemas, is_hidden, name_inputs
+from tidemill.sql.rowwise import reason_not_rowwise, with_lineage
+from tidemill.sql.views import expand
+
+__all__ = ["PLAN_VERSION", "SqlPlan", "plan"]
+
+# Changes when the same SQL would give another plan: a cache written by another version is planned anew.
+PLAN_VERSION = f"1/{PARSER_VERSION}"
+
+Kind = Literal["rowwise", "recompute"]
+
+
+@dataclass(frozen=True, slots=True)
+class SqlPlan:
+    """How one SQL job is maintained.
+
+    `columns` maps output columns to DuckDB types (None where not inferable), or is None when an input's columns are
+    not known yet; `key` is None where the SQL does not say one; `reason` is '' for rowwise.
+    """
+
+    inputs: tuple[str, ...]
+    kind: Kind
+    reason: str
+    columns: Mapping[str, str | None] | None
+    key: tuple[str, ...] | None
+    canonical: str
+    statement: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON data, with the version that a reader must compare."""
+        return {
+            "version": PLAN_VERSION,
+            "inputs": list(self.inputs),
+            "kind": self.kind,
+            "reason": self.reason,
+            "columns": None if self.columns is None else dict(self.columns),
+            "key": None if self.key is None else list(self.key),
+            "canonical": self.canonical,
+            "statement": self.statement,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> SqlPlan | None:
+        """The stored plan, or None when another version stored it."""
+        if data.get("version") != PLAN_VERSION:
+            return None
+        parts = {name: value for name, value in data.items() if name != "version"}
+        key = data["key"]
+        return cls(**{**parts, "inputs": tuple(data["inputs"]), "key": None if key is None else tuple(key)})
+
+
+def plan(sql: str, schemas: Schemas, place: str, line: int = 1, views: Mapping[str, str] | None = None) -> SqlPlan:
+    """Plan the query in `sql`, which starts on `line` of the file `place`.
+
+    `schemas` is the catalogue: every name a query may read, with its columns and their DuckDB types, or None where the
+    columns are not known yet. `views` maps the names of views to their SQL; views need not be in `schemas`.
+    """
+    tree = parse(sql, place, line)
+    analyse_tree(tree, place, line).check(place)
+    tree = expand(tree, views or {}, place)
+    inputs = name_inputs(tree, schemas, place, line)
+    tree, resolved = canonical_tree(tree, schemas, place, line)
+    spelling = _spelling(schemas, inputs)
+    _finish_outputs(tree, spelling, place)
+    return _planned(tree, inputs, resolved)
+
+
+def _planned(tree: exp.Query, inputs: tuple[str, ...], resolved: bool) -> SqlPlan:
+    reason = reason_not_rowwise(tree, resolved)
+    key, columns = derive_key(tree), _columns(tree) if resolved else None
+    _spell_inputs(tree, inputs)
+    text = write(tree)
+    return SqlPlan(
+        inputs=inputs,
+        kind="recompute" if reason else "rowwise",
+        reason=reason,
+        columns=columns,
+        key=key,
+        canonical=bind(text, {asset: quoted(asset) for asset in inputs}),
+        statement=text if reason else write(with_lineage(tree)),
+    )
+
+
+def _spelling(schemas: Schemas, inputs: tuple[str, ...]) -> dict[str, str]:
+    """How the inputs spell their columns, by lower-case name; the first input wins."""
+    found: dict[str, str] = {}
+    for asset in inputs:
+        for column in schemas[asset] or {}:
+            found.setdefault(column.lower(), column)
+    return found
+
+
+def _finish_outputs(tree: exp.Query, spelling: Mapping[str, str], place: str) -> None:
+    """Output columns get the spelling of the inputs and names of their own; hidden names are refused."""
+    select = outermost(tree)
+    taken: set[str] = set()
+    for projection in select.expressions if select is not None else []:
+        if not isinstance(projection, exp.Alias):
+            continue
+        name = spelling.get(projection.alias.lower(), projection.alias)
+        if is_hidden(name):
+            raise DefinitionError(
+                f"the output column {name!r} has a name that tidemill keeps for itself", place=place, mend="rename it"
+            )
+        projection.set("alias", exp.to_identifier(_free(name, taken), quoted=True))
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name itself, or with _1, _2 ... as DuckDB does it for a table with two columns of one name."""
+    free, number = name, 0
+    while free.lower() in taken:
+        number += 1
+        free = f"{name}_{number}"
+    taken.add(free.lower())
+    return free
+
+
+def _spell_inputs(tree: exp.Query, inputs: tuple[str, ...]) -> None:
+    spelling = {INPUT + asset.lower(): INPUT + asset for asset in inputs}
+    for table in tree.find_all(exp.Table):
+        if table.name in spelling:
+            table.set("this", exp.to_identifier(spelling[table.name], quoted=True))
+
+
+def _columns(tree: exp.Query) -> dict[str, str | None] | None:
+    select = outermost(tree)
+    if select is None or any(not isinstance(part, exp.Alias) for part in select.expressions):
+        return None
+    is_single = isinstance(tree, exp.Select)
+    return {part.alias: _type_of(part.this) if is_single else None for part in select.expressions}
+
+
+def _type_of(expression: exp.Expr) -> str | None:
+    """The DuckDB type where it is certain: a column's own, or what a cast or count says."""
+    kind = expression.type
+    if kind is None or kind.is_type(exp.DType.UNKNOWN, exp.DType.NULL):
+        return None
+    if isinstance(expression, exp.Column | exp.Cast | exp.Count):
+        return _type_text(kind)
+    return None
+
+
+_TYPE_WORDS = {"TEXT": "VARCHAR", "INT": "INTEGER", "REAL": "FLOAT", "INT128": "HUGEINT"}
+_TYPE_WORD = re.compile(r"""\"(?:[^"]|"")*\"|'(?:[^']|'')*'|\w+""")
+
+
+def _type_text(kind: exp.DataType) -> str:
+    """A type as DuckDB itself spells it, whatever stands in quotes untouched."""
+    return _TYPE_WORD.sub(lambda word: _TYPE_WORDS.get(word[0], word[0]), kind.sql(dialect="duckdb"))
