@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tidemill.core.errors import Conflict, Fenced, StorageFull, TidemillError, UpstreamError, UserError
+from tidemill.core.errors import Conflict, Fenced, PoisonRecord, StorageFull, TidemillError
 
 __all__ = [
     "BACKOFF_BASE_SECONDS",
@@ -81,8 +81,7 @@ def failure_of(error: BaseException) -> Failure:
         (Fenced, Failure.FENCED),
         (Conflict, Failure.CONFLICT),
         (StorageFull, Failure.STORAGE),
-        (UserError, Failure.FINAL),
-        (UpstreamError, Failure.FINAL),
+        (PoisonRecord, Failure.TRANSIENT),
         (TidemillError, Failure.FINAL),
     )
     return next((kind for cls, kind in table if isinstance(error, cls)), Failure.TRANSIENT)

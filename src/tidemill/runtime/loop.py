@@ -15,6 +15,7 @@ outside world).
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -96,7 +97,8 @@ class Loop:
         self.state = state
         self._services = services
         self._workers = workers
-        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Event | threading.Event | None] = queue.SimpleQueue()
+        self._waiting: list[threading.Event] = []
         self._lane: list[tuple[Start, str]] = []
 
     def post(self, event: Event) -> None:
@@ -107,32 +109,38 @@ class Loop:
         """Make `run` return after the event it is handling; runs that go on are finished by their workers."""
         self._events.put(None)
 
-    def run(self, *, until_idle: bool = False) -> None:
-        """Handle events until stopped, or until nothing is queued, running, waiting for a retry or being looked at."""
-        while True:
-            event = self._next(until_idle=until_idle)
-            if event is None:
-                return
-            self.handle(event)
+    def when_idle(self) -> threading.Event:
+        """An event that is set once everything posted before is handled and nothing runs, retries or is looked at."""
+        idle = threading.Event()
+        self._events.put(idle)
+        return idle
 
-    def _next(self, *, until_idle: bool) -> Event | None:
-        while True:
-            try:
-                return self._events.get(block=False)
-            except queue.Empty:
-                pass
-            if until_idle and not self.state.is_busy:
-                return None
-            at = self.state.next_at()
-            wait = None if at is None else max(0.0, at - self._services.clock.now())
-            try:
-                return self._events.get(timeout=wait)
-            except queue.Empty:
-                return Ticked(self._services.clock.now())
+    def run(self) -> None:
+        """Handle events until stopped."""
+        while (event := self._next()) is not None:
+            if isinstance(event, threading.Event):
+                self._waiting.append(event)
+            else:
+                self.handle(event)
 
-    def drained(self) -> None:
-        """Say that the moment opened by `Requested` is over."""
-        self.handle(Drained(self._services.clock.now()))
+    def _next(self) -> Event | threading.Event | None:
+        try:
+            return self._events.get(block=False)
+        except queue.Empty:
+            self._say_idle()
+        at = self.state.next_at()
+        wait = None if at is None else max(0.0, at - self._services.clock.now())
+        try:
+            return self._events.get(timeout=wait)
+        except queue.Empty:
+            return Ticked(self._services.clock.now())
+
+    def _say_idle(self) -> None:
+        if self._waiting and not self.state.is_busy:
+            self.handle(Drained(self._services.clock.now()))
+            for idle in self._waiting:
+                idle.set()
+            self._waiting.clear()
 
     def handle(self, event: Event) -> None:
         """Take one event into account and send off what it asks for."""
@@ -187,7 +195,7 @@ class Loop:
         try:
             done = [performer.join(start, run, transaction) for start, run in group]
             heads = transaction.commit()
-        except Exception:  # whatever it was, it will show again when each run is performed alone
+        except Exception:  # noqa: BLE001 - whatever it was, it will show again when each run is performed alone
             return False
         finally:
             transaction.rollback()
@@ -246,6 +254,6 @@ class Loop:
             answer = self._services.looker.look(
                 command.job, now, release_late=command.job in self._services.late_releases
             )
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a look that fails is told and tried again, it never stops the loop
             answer = Looked(command.job, False, now, because=(f"looking failed: {error}",), next_at=now + 1.0)
         self.post(answer)

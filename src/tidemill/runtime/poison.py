@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from tidemill.core import retry
 from tidemill.core.change import OFFSET, RID, Images, Slice
-from tidemill.core.errors import TidemillError, TooManyParked
+from tidemill.core.errors import PoisonRecord, TidemillError, TooManyParked
 from tidemill.core.event import Start
 from tidemill.core.model import Job
 from tidemill.core.ports import Progress, Reader
@@ -38,6 +38,8 @@ _TRANSIENT = (OSError, TimeoutError, MemoryError)
 
 def is_of_transform(error: BaseException) -> bool:
     """Whether an error may be a record's fault: raised by the transform, and not by the world around it."""
+    if isinstance(error, PoisonRecord):
+        return True
     return isinstance(error, Exception) and not isinstance(error, (TidemillError, *_TRANSIENT))
 
 

@@ -1,0 +1,121 @@
+"""The SQL engine: turns a SQL job's plan into statements that the tables store runs itself.
+
+Rules of this file:
+  * it computes nothing: rows stay in DuckDB, a run is the job's one canonical statement over slices of its inputs;
+  * row-wise plans see the new images of the change set and replace the outputs of the rows that changed; everything
+    else is recomputed from the inputs as they are, and the store makes the difference;
+  * result types are DuckDB's own (`describe`), never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import pyarrow as pa
+
+from tidemill.core.change import Appended, ArrowStream, Became, Images, Output, Replaced, Slice, Statement
+from tidemill.core.model import Asset, AssetKind, Column, Home, Job, Materialized
+from tidemill.core.ports import Plan, Reader, Work
+from tidemill.sql import SqlPlan, plan
+
+__all__ = ["DuckDBEngine", "Evaluator"]
+
+
+class Evaluator(Protocol):
+    """What the engine asks of the database beside the store's port."""
+
+    def describe(self, sql: str, tables: Mapping[str, tuple[Column, ...]]) -> tuple[Column, ...]:
+        """The exact columns of a statement over empty inputs of these shapes."""
+
+    def evaluate(self, statement: Statement) -> pa.Table:
+        """The rows of a statement whose relations are all handed over."""
+
+
+class DuckDBEngine:
+    """Plans and computes SQL jobs. `assets` answers with the definition of an input, `views` with all views' SQL."""
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        assets: Callable[[str], Asset],
+        views: Callable[[], Mapping[str, str]],
+    ) -> None:
+        self._evaluator = evaluator
+        self._assets = assets
+        self._views = views
+
+    def plan(self, job: Job, inputs: Mapping[str, Asset]) -> Plan:
+        """Decide how the job is maintained. Raises DefinitionError."""
+        schemas = {name: _schema(asset) for name, asset in inputs.items()}
+        made = plan(job.transform, schemas, job.place.file, max(1, job.place.line), self._views())
+        columns = self._columns(made, inputs)
+        key = job.key if job.key is not None else made.key
+        kind = "recompute" if job.materialized is Materialized.EXTRACT else made.kind
+        statement = made.statement if kind == made.kind else _recomputing(made)
+        return Plan(kind, columns, key, made.reason, statement, is_mirrored=kind == "recompute")
+
+    def _columns(self, made: SqlPlan, inputs: Mapping[str, Asset]) -> tuple[Column, ...]:
+        if any(not asset.columns for asset in inputs.values()):
+            return ()
+        return self._evaluator.describe(made.canonical, {name: asset.columns for name, asset in inputs.items()})
+
+    def compute(self, work: Work, reader: Reader) -> Mapping[str, Output]:
+        """The output as a statement over slices (rows are handed over where the input lives in the ledger)."""
+        output = self._rowwise(work, reader) if work.plan.kind == "rowwise" else self._recompute(work)
+        return {work.job.outputs[0]: output} if output is not None else {}
+
+    def _recompute(self, work: Work) -> Output:
+        return Became(self.statement(work), work.plan.key)
+
+    def statement(self, work: Work) -> Statement:
+        """The job's whole result at the end of the ranges."""
+        relations: dict[str, Slice | ArrowStream] = {
+            asset: Slice(asset, 0, to, Images.STATE, work.released, work.excluding.get(asset, ()))
+            for asset, (_, to) in work.ranges.items()
+        }
+        return Statement(work.plan.statement, relations)
+
+    def _rowwise(self, work: Work, reader: Reader) -> Output | None:
+        ((name, (from_, to)),) = work.ranges.items()
+        asset = self._assets(name)
+        left_out = work.excluding.get(name, ())
+        if work.whole:
+            part = Slice(name, 0, to, Images.STATE, work.released, left_out)
+            return Replaced(self._over(work, asset, part, reader), None)
+        if to <= from_:
+            return None
+        rows = self._over(work, asset, Slice(name, from_, to, Images.ADDED, "", left_out), reader)
+        if not asset.can_retract:
+            return Appended(rows)
+        changed = Slice(name, from_, to, Images.CHANGES)
+        return Replaced(rows, changed if asset.home is Home.TABLES else _row_ids(reader.read(changed)))
+
+    def _over(self, work: Work, asset: Asset, part: Slice, reader: Reader) -> Statement | ArrowStream:
+        is_stored = asset.home is Home.TABLES
+        statement = Statement(work.plan.statement, {asset.name: part if is_stored else reader.read(part)})
+        if work.job.home is Home.TABLES:
+            return statement
+        if is_stored:
+            statement = Statement(work.plan.statement, {asset.name: reader.read(part)})
+        return self._evaluator.evaluate(statement)
+
+
+def _schema(asset: Asset) -> dict[str, str] | None:
+    if not asset.columns and asset.kind is not AssetKind.CLOCK:
+        return None
+    return {column.name: column.type for column in asset.columns}
+
+
+def _recomputing(made: SqlPlan) -> str:
+    """The statement of a row-wise plan without its lineage: the canonical query over the inputs."""
+    text = made.canonical
+    for name in made.inputs:
+        quoted = '"' + name.replace('"', '""') + '"'
+        text = text.replace(f"FROM {quoted}", f'FROM "@input:{name}"', 1)
+    return text
+
+
+def _row_ids(stream: ArrowStream) -> list[str]:
+    table = stream if isinstance(stream, pa.Table) else pa.table(stream)
+    return list(dict.fromkeys(table.column("_rid").to_pylist()))

@@ -1,0 +1,128 @@
+"""Reports of runs: written beside the work, never in its way.
+
+Rules of this file:
+  * a report is not the truth: what was committed stands in the stores, under the run id beside the cursor (rule 9);
+  * reports are written in groups by a thread of their own, so a run never waits for one;
+  * at start, reports that say `running` are settled from the stores.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from tidemill.core.event import Alert, Start
+from tidemill.core.ports import Clock, Ledger, Positions, RunRecord
+from tidemill.runtime.catalog import Catalog
+from tidemill.runtime.perform import Done
+
+__all__ = ["LedgerJournal", "settle_reports"]
+
+Listener = Callable[[RunRecord], None]
+
+
+class LedgerJournal:
+    """Writes run reports to the ledger and tells listeners."""
+
+    def __init__(self, ledger: Ledger, catalog: Catalog, clock: Clock) -> None:
+        self._ledger = ledger
+        self._catalog = catalog
+        self._clock = clock
+        self._epoch = f"{int(clock.now() * 1000):011x}"
+        self._numbers = itertools.count(1)
+        self._going: dict[str, RunRecord] = {}
+        self._queue: queue.SimpleQueue[RunRecord | threading.Event | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write, name="tidemill-journal", daemon=True)
+        self._thread.start()
+        self.listeners: list[Listener] = []
+        self.alarms: dict[tuple[str, str], Alert] = {}
+
+    def begin(self, start: Start) -> str:
+        """A run begins, or is tried again under its id."""
+        run = start.run or f"{self._epoch}-{next(self._numbers):06d}"
+        job = self._catalog.jobs[start.job]
+        readiness = {"because": list(start.readiness.because), "rebuild": start.is_rebuild, "value": start.value}
+        record = RunRecord(
+            run, start.job, "running", start.attempt, {}, start.at, mode=str(job.mode), readiness=readiness
+        )
+        self._going[run] = record
+        self._tell(record)
+        return run
+
+    def end(self, run: str, start: Start, done: Done | None, error: str) -> None:
+        """A run was committed, or its attempt failed."""
+        record = self._going.pop(run, None) or RunRecord(run, start.job, "running", start.attempt)
+        record = replace(record, finished_at=self._clock.now())
+        if done is None:
+            self._tell(replace(record, state="failed", error=error))
+            return
+        self.alarms.pop(("held", start.job), None)
+        self._tell(
+            replace(
+                record,
+                state="succeeded",
+                inputs=dict(done.ranges),
+                rows_in=done.rows_in,
+                rows_out=done.rows_out,
+                parked=done.parked,
+            )
+        )
+
+    def alert(self, alert: Alert) -> None:
+        """Keep an alarm until the job succeeds."""
+        self.alarms[alert.kind, alert.job] = alert
+
+    def flush(self) -> None:
+        """Return when every report so far is in the ledger."""
+        written = threading.Event()
+        self._queue.put(written)
+        written.wait()
+
+    def close(self) -> None:
+        """Write what is left and stop."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _tell(self, record: RunRecord) -> None:
+        self._queue.put(record)
+        for listener in self.listeners:
+            listener(record)
+
+    def _write(self) -> None:
+        while True:
+            batch = [self._queue.get()]
+            while not self._queue.empty():
+                batch.append(self._queue.get())
+            newest = {item.run: item for item in batch if isinstance(item, RunRecord)}
+            if newest:
+                self._ledger.record(list(newest.values()))
+            for item in batch:
+                if isinstance(item, threading.Event):
+                    item.set()
+            if None in batch:
+                return
+
+
+def settle_reports(ledger: Ledger, positions: Mapping[str, Positions], now: float) -> None:
+    """Settle reports that a dead process left as running: what the store says is what happened."""
+    committed = {p.run for held in positions.values() for p in held.progress.values()}
+    left = ledger.runs(state="running", limit=10_000)
+    settled = [
+        replace(record, state="succeeded", finished_at=now)
+        if record.run in committed
+        else replace(record, state="failed", finished_at=now, error="the process ended before this run committed")
+        for record in left
+    ]
+    if settled:
+        ledger.record(settled)
+
+
+def as_json(record: RunRecord) -> dict[str, Any]:
+    """A report in the shape of the outer contract."""
+    shown = asdict(record)
+    shown["inputs"] = {asset: list(taken) for asset, taken in record.inputs.items()}
+    return shown
