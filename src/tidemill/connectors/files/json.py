@@ -1,0 +1,118 @@
+"""JSON and NDJSON: one object a row, each field read as the declared column says, every refusal at its line.
+
+Rules of this file:
+  * NDJSON has one object a line (blank lines are none); JSON is one array of objects, or one object;
+  * a field that is not declared is an error unless `schema = "ignore"`; one that is missing is null, or an error where
+    it is required;
+  * numbers with a fraction are kept as written until the column's type is known, so that decimals are exact.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from tidemill.connectors.files.columns import arrow_type, from_json, type_name
+from tidemill.connectors.files.content import rejected, text_bytes
+from tidemill.core.model import Column
+
+__all__ = ["OPTIONS", "infer", "read"]
+
+OPTIONS = ("encoding",)
+
+Rows = Iterator[tuple[int, Mapping[str, Any]]]
+
+
+def read(
+    data: bytes, file: str, columns: Sequence[Column], options: Mapping[str, Any], strict: bool, *, lines: bool
+) -> pa.Table:
+    """The rows of a file, in declared columns. Raises UpstreamError."""
+    text = text_bytes(data, file, str(options.get("encoding", "utf-8")))
+    exact = any(column.type.startswith("decimal") or column.type == "json" for column in columns)
+    values: dict[str, list[Any]] = {column.name: [] for column in columns}
+    for line, row in _rows(text, file, exact, lines):
+        if strict and not row.keys() <= values.keys():
+            stranger = min(row.keys() - values.keys())
+            mend = f'declare {stranger}, or say schema = "ignore" to leave such fields out'
+            raise rejected(file, line, f"the field {stranger} is not declared", mend)
+        for column in columns:
+            values[column.name].append(_value(row, column, file, line))
+    return pa.table({column.name: pa.array(values[column.name], arrow_type(column.type)) for column in columns})
+
+
+def _value(row: Mapping[str, Any], column: Column, file: str, line: int) -> Any:
+    value = row.get(column.name)
+    if value is None and column.required:
+        raise rejected(file, line, f"the required field {column.name} is missing")
+    try:
+        return from_json(value, column)
+    except ValueError as error:
+        raise rejected(file, line, str(error)) from None
+
+
+def _rows(text: bytes, file: str, exact: bool, lines: bool) -> Rows:
+    decoder = msgspec.json.Decoder(float_hook=Decimal if exact else None)
+    return _line_rows(text, file, decoder) if lines else _array_rows(text, file, decoder)
+
+
+def _line_rows(text: bytes, file: str, decoder: msgspec.json.Decoder[Any]) -> Rows:
+    for number, line in enumerate(text.split(b"\n"), start=1):
+        if line and not line.isspace():
+            try:
+                row = decoder.decode(line)
+            except msgspec.DecodeError as error:
+                raise rejected(file, number, f"it is not JSON: {error}") from None
+            yield number, _object(row, file, number)
+
+
+def _array_rows(text: bytes, file: str, decoder: msgspec.json.Decoder[Any]) -> Rows:
+    if not text.strip():
+        return
+    try:
+        found = decoder.decode(text)
+    except msgspec.DecodeError as error:
+        raise rejected(file, _line_of_error(text), f"it is not JSON: {error}") from None
+    for row in found if isinstance(found, list) else [found]:
+        yield 0, _object(row, file, 0)
+
+
+def _line_of_error(text: bytes) -> int:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        return error.lineno
+    return 0
+
+
+def _object(row: Any, file: str, line: int) -> Mapping[str, Any]:
+    if not isinstance(row, dict):
+        raise rejected(file, line, f"a row is an object, and this is {json.dumps(row, default=str)[:40]}")
+    return row
+
+
+def infer(data: bytes, file: str, options: Mapping[str, Any], lines: bool) -> tuple[Column, ...]:
+    """The columns that a file tells itself: a nested value is json, and so is a field of several types."""
+    text = text_bytes(data, file, str(options.get("encoding", "utf-8")))
+    values: dict[str, list[Any]] = {}
+    for _, row in _rows(text, file, False, lines):
+        for name, value in row.items():
+            values.setdefault(name, []).append(value)
+    return tuple(Column(name, _inferred(found)) for name, found in values.items())
+
+
+def _inferred(values: list[Any]) -> str:
+    kinds = {type(value) for value in values if value is not None}
+    if kinds & {dict, list}:
+        return "json"
+    if kinds == {int, float}:
+        return "double"
+    if len(kinds) > 1:
+        return "json"
+    if kinds == {int} and any(not -(1 << 63) <= value < 1 << 63 for value in values if value is not None):
+        return "hugeint"
+    return type_name(pa.array([kind() for kind in kinds]).type) if kinds else "varchar"

@@ -1,0 +1,74 @@
+"""Parquet: the file has types of its own; they are cast to the declared ones only where nothing is lost.
+
+Rules of this file:
+  * the same rules for strangers and missing columns as in every format;
+  * a value that the declared type cannot hold exactly rejects the file, naming the column and the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tidemill.connectors.files.columns import arrow_type, from_json, from_text, type_name
+from tidemill.connectors.files.content import rejected
+from tidemill.core.model import Column
+
+__all__ = ["infer", "read"]
+
+
+def read(data: bytes, file: str, columns: Sequence[Column], strict: bool) -> pa.Table:
+    """The rows of a file, in declared columns. Raises UpstreamError."""
+    table = _table(data, file)
+    known = {column.name for column in columns}
+    strangers = [name for name in table.column_names if name not in known]
+    if strangers and strict:
+        mend = f'declare {strangers[0]}, or say schema = "ignore" to leave such columns out'
+        raise rejected(file, 0, f"the column {strangers[0]} is not declared", mend)
+    return pa.table([_column(table, column, file) for column in columns], names=[column.name for column in columns])
+
+
+def _table(data: bytes, file: str) -> pa.Table:
+    try:
+        return pq.read_table(pa.BufferReader(data))
+    except (pa.ArrowException, OSError) as error:
+        raise rejected(file, 0, f"it is not Parquet: {error}") from None
+
+
+def _column(table: pa.Table, column: Column, file: str) -> pa.ChunkedArray:
+    kind = arrow_type(column.type)
+    if column.name not in table.column_names:
+        if column.required:
+            raise rejected(file, 0, f"the required column {column.name} is missing")
+        return pa.chunked_array([pa.nulls(table.num_rows, kind)])
+    found = table.column(column.name)
+    if column.required and found.null_count:
+        raise rejected(file, 0, f"the required column {column.name} is null in {found.null_count} rows")
+    return found if found.type == kind else _cast(found, column, kind, file)
+
+
+def _cast(found: pa.ChunkedArray, column: Column, kind: pa.DataType, file: str) -> pa.ChunkedArray:
+    if not pa.types.is_string(found.type) and not pa.types.is_nested(found.type) and column.type != "json":
+        try:
+            return found.cast(kind)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            pass
+    values = []
+    for value in found.to_pylist():
+        try:
+            values.append(_exact(value, column))
+        except (ValueError, TypeError):
+            raise rejected(file, 0, f"column {column.name} is {column.type} and {value!r} does not fit") from None
+    return pa.chunked_array([pa.array(values, kind)])
+
+
+def _exact(value: object, column: Column) -> object:
+    return from_text(value, column) if isinstance(value, str) and column.type != "varchar" else from_json(value, column)
+
+
+def infer(data: bytes, file: str) -> tuple[Column, ...]:
+    """The columns that the file declares."""
+    schema = _table(data, file).schema
+    return tuple(Column(field.name, type_name(field.type)) for field in schema)

@@ -1,0 +1,163 @@
+"""A files asset as a source: which files are there, and the rows of one.
+
+Rules of this file:
+  * the listing is the truth; it names files by their path relative to the project, or by their URL;
+  * a file is read whole or rejected whole, with its line: nothing of a broken file ever becomes a row;
+  * columns named in the path come from the path, typed as declared, and are required;
+  * with a marker (`_SUCCESS` beside the files, or `*.done` for each) only marked files exist.
+
+Memory: a file is held whole while it is read, about three times its size; land large data in several files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+
+from tidemill.connectors.files import csv, json, parquet
+from tidemill.connectors.files.columns import arrow_type, from_text
+from tidemill.connectors.files.content import content_hash, rejected, unpacked
+from tidemill.connectors.files.identity import identified
+from tidemill.connectors.files.pattern import Pattern
+from tidemill.connectors.files.stability import Look, Stability
+from tidemill.core.model import Asset, Column
+from tidemill.core.ports import SourceFile
+
+__all__ = ["FilesSource"]
+
+_OWN_OPTIONS = ("schema",)
+
+
+class FilesSource:
+    """Files of one asset, on any file system fsspec knows. `root` is the project's folder."""
+
+    def __init__(self, asset: Asset, root: str | Path) -> None:
+        self.asset = asset
+        self._root = Path(root).resolve()
+        self._is_remote = "://" in asset.path
+        self._files, self._base = _opened(asset.path, self._root)
+        self._pattern = Pattern.of(asset.path if not self._is_remote else self._base)
+        self._stability = Stability()
+
+    def list(self) -> Iterator[SourceFile]:
+        """All files that are there now and belong; with a marker, those that are marked."""
+        found = dict(self._found())
+        for path, info in found.items():
+            partition = self._pattern.match(path)
+            if partition is not None and self._is_marked(path, found):
+                yield SourceFile(path, int(info.get("size") or 0), _stamp(info), partition)
+
+    def look(self, now: float) -> Look:
+        """The files that have landed and those that may still be written; call again after half a second."""
+        if self.asset.marker:
+            return Look(tuple(self.list()), ())
+        return self._stability.look(self.list(), now)
+
+    def arrived(self, path: str) -> None:
+        """A hint that this file came into place by a rename."""
+        self._stability.arrived(path)
+
+    def read(self, file: SourceFile) -> tuple[pa.Table, str]:
+        """The rows of a file, with `_rid` and `_parent`, and the hash of its content."""
+        raw = self._raw(file)
+        rows = self._rows(file, raw)
+        return identified(rows, file.path), content_hash(raw)
+
+    def infer(self, file: SourceFile) -> tuple[Column, ...]:
+        """The columns that this file tells, with those of its path: for an asset that declares none."""
+        data = unpacked(self._raw(file), file.path)
+        options = self.asset.options
+        inside = {
+            "csv": lambda: csv.infer(data, file.path, options),
+            "ndjson": lambda: json.infer(data, file.path, options, lines=True),
+            "json": lambda: json.infer(data, file.path, options, lines=False),
+            "parquet": lambda: parquet.infer(data, file.path),
+        }.get(self.asset.format, tuple)()
+        known = {column.name for column in inside}
+        return inside + tuple(Column(name, "varchar", True) for name in self._pattern.names if name not in known)
+
+    def with_columns(self, columns: Sequence[Column]) -> FilesSource:
+        """The same source for the columns that have been frozen."""
+        values = {name: getattr(self.asset, name) for name in Asset.__dataclass_fields__}
+        return FilesSource(Asset(**{**values, "columns": tuple(columns)}), self._root)
+
+    def _found(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Every file below the pattern's prefix, hidden ones too (a marker may be one)."""
+        start = self._base if self._is_remote else str(self._root / self._pattern.prefix)
+        prefix = start if not self._is_remote else self._pattern.prefix
+        self._files.invalidate_cache()
+        try:
+            found = self._files.find(prefix, detail=True)
+        except FileNotFoundError:
+            return
+        for name, info in found.items():
+            yield self._relative(name), info
+
+    def _relative(self, name: str) -> str:
+        if self._is_remote:
+            return name
+        path = Path(name)
+        return path.relative_to(self._root).as_posix() if path.is_relative_to(self._root) else path.as_posix()
+
+    def _is_marked(self, path: str, found: Mapping[str, object]) -> bool:
+        marker = self.asset.marker
+        if not marker:
+            return True
+        place = PurePosixPath(path)
+        if "*" not in marker:
+            return place.name != marker and str(place.with_name(marker)) in found
+        before, _, after = marker.partition("*")
+        names = (f"{before}{place.name}{after}", f"{before}{place.stem}{after}")
+        return any(str(place.with_name(name)) in found for name in names)
+
+    def _raw(self, file: SourceFile) -> bytes:
+        where = file.path if self._is_remote else str(self._root / file.path)
+        data: bytes = self._files.cat_file(where)
+        return data
+
+    def _rows(self, file: SourceFile, raw: bytes) -> pa.Table:
+        named = [column for column in self.asset.columns if column.name in file.partition]
+        inside = [column for column in self.asset.columns if column.name not in file.partition]
+        options, strict = self.asset.options, self.asset.options.get("schema", "strict") != "ignore"
+        if self.asset.format == "binary":
+            return pa.table({column.name: pa.array([], arrow_type(column.type)) for column in self.asset.columns})
+        data = unpacked(raw, file.path)
+        if self.asset.format == "csv":
+            table = csv.read(data, file.path, inside, options, strict)
+        elif self.asset.format == "parquet":
+            table = parquet.read(data, file.path, inside, strict)
+        else:
+            table = json.read(data, file.path, inside, options, strict, lines=self.asset.format == "ndjson")
+        return self._with_partition(table, named, file)
+
+    def _with_partition(self, table: pa.Table, named: Sequence[Column], file: SourceFile) -> pa.Table:
+        """The rows with what the path tells, all columns in declared order."""
+        for column in named:
+            try:
+                value = from_text(file.partition[column.name], column)
+            except ValueError as error:
+                raise rejected(
+                    file.path, 0, f"in its path, {error}", "rename the file, or declare another type"
+                ) from None
+            table = table.append_column(column.name, pa.array([value] * table.num_rows, arrow_type(column.type)))
+        return table.select([column.name for column in self.asset.columns])
+
+
+def _opened(path: str, root: Path) -> tuple[Any, str]:
+    """The file system of a path, and the path as that file system spells it."""
+    if "://" in path:
+        files, base = fsspec.core.url_to_fs(path)
+        return files, str(base)
+    return fsspec.filesystem("file"), str(root)
+
+
+def _stamp(info: Mapping[str, Any]) -> str:
+    """What changes when a file is written again: a modification time, or the store's own tag."""
+    for name in ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created"):
+        if info.get(name) is not None:
+            return f"{info[name]}:{info.get('ino', '')}"
+    return ""

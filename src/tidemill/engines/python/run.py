@@ -1,0 +1,101 @@
+"""`Run`: what a job with outside effects is given.
+
+Rules of this file:
+  * a run sees exactly the ranges that were pinned for it, however often it is tried;
+  * its idempotency key depends on the job and the ranges alone, so every retry has the same;
+  * after the run is over (or was abandoned) it answers nothing more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+
+import pyarrow as pa
+
+from tidemill.core.change import OFFSET, RID, Images, Slice
+from tidemill.core.errors import NotFound, UserError
+from tidemill.core.ports import Reader, Work
+
+__all__ = ["Run", "idempotency_key", "row_key"]
+
+Log = Callable[[str], None]
+Read = Callable[[str, str], pa.Table]
+
+
+def idempotency_key(job: str, ranges: Mapping[str, tuple[int, int]]) -> str:
+    """The key of a run: the same for the same job and ranges, whatever the attempt, the mode or the day."""
+    said = json.dumps([job, sorted((asset, *span) for asset, span in ranges.items())])
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def row_key(job: str, output: str, asset: str, rid: str, offset: int) -> str:
+    """The key of one row's effect: it survives another cut of the change sets, and so a change of mode (rule 10)."""
+    said = json.dumps([job, output, asset, rid, offset], ensure_ascii=False)
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+class Run:
+    """One run of a job that acts outside."""
+
+    def __init__(
+        self, run: str, job: str, output: str, ranges: Mapping[str, tuple[int, int]], read: Read, *,
+        key: str = "", attempt: int = 1, log: Log | None = None,
+    ) -> None:  # fmt: skip
+        self.id = run
+        self.job = job
+        self.attempt = attempt
+        self.inputs = dict(ranges)
+        self.idempotency_key = key or idempotency_key(job, ranges)
+        self._output = output
+        self._read = read
+        self._log = log
+        self._is_over = False
+
+    def __repr__(self) -> str:
+        return f"<run {self.id} of {self.job}>"
+
+    def changes(self, asset: str) -> pa.Table:
+        """What changed: both images of each changed row, `_weight` -1 for the old and +1 for the new."""
+        table = self._rows_of(asset, Images.CHANGES)
+        return table.drop_columns([RID, OFFSET])
+
+    def rows(self, asset: str) -> pa.Table:
+        """All rows as they are at the end of the run's range."""
+        table = self._rows_of(asset, Images.STATE)
+        return table.drop_columns([RID, OFFSET])
+
+    def keys(self, asset: str) -> list[str]:
+        """The idempotency key of each row of `changes(asset)`, in its order."""
+        table = self._rows_of(asset, Images.CHANGES)
+        pairs = zip(table.column(RID).to_pylist(), table.column(OFFSET).to_pylist(), strict=True)
+        return [row_key(self.job, self._output, asset, rid, offset) for rid, offset in pairs]
+
+    def log(self, text: str) -> None:
+        """Write a line to the run's log."""
+        if self._log is not None and not self._is_over:
+            self._log(text)
+
+    def close(self) -> None:
+        """The run is over; called by the engine."""
+        self._is_over = True
+
+    def _rows_of(self, asset: str, images: str) -> pa.Table:
+        if asset not in self.inputs:
+            raise NotFound(f"{asset} is not an input of {self.job}", mend=f"the inputs are {', '.join(self.inputs)}")
+        if self._is_over:
+            raise UserError(f"run {self.id} is over: it took longer than its timeout, or kept its run object")
+        return self._read(asset, images)
+
+
+def run_of(work: Work, reader: Reader, *, key: str = "", log: Log | None = None) -> Run:
+    """The run of a piece of work, reading through a reader; `key` is its idempotency key where it is known already."""
+
+    def read(asset: str, images: str) -> pa.Table:
+        from_, to = work.ranges[asset]
+        part = Slice(asset, from_, to, images, work.released, work.excluding.get(asset, ()))
+        return pa.RecordBatchReader.from_stream(reader.read(part)).read_all()
+
+    output = work.job.outputs[0] if work.job.outputs else ""
+    return Run(work.run, work.job.name, output, work.ranges, read, key=key, attempt=work.attempt, log=log)

@@ -1,0 +1,292 @@
+"""Assets: from the tables of tidemill.toml, or from a declaration in a Python file, to `Asset`.
+
+Rules of this file:
+  * one table says which words an asset may have, which kinds may have them, and how each is read;
+  * an error names the asset, the word, the line and the mend; one wrong word does not hide the next;
+  * a files asset's columns include the names in braces of its path: they come from the path, not from the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from tidemill.core.errors import DefinitionError
+from tidemill.core.model import Asset, AssetKind, Column, Place, Semantics
+from tidemill.project.types import column_type
+from tidemill.project.words import choice, duration, names, nearest, positive_duration, text
+
+__all__ = ["FORMATS", "NAME", "asset_of", "columns_of", "partition_names"]
+
+NAME = re.compile(r"[A-Za-z_][\w.-]*")
+FORMATS = ("csv", "ndjson", "json", "parquet", "binary")
+_BRACES = re.compile(r"\{([A-Za-z_]\w*)\}")
+_ALL = tuple(AssetKind)
+_HELD = (AssetKind.TOPIC, AssetKind.TABLE, AssetKind.FILES)
+_ON_DISK = (AssetKind.FILES, AssetKind.EXTRACT)
+
+PlaceOf = Callable[..., Place]
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word of an asset: the field it sets ("" = an option of that name), its reader and the kinds that may say it."""
+
+    field: str
+    parse: Callable[[Any], Any]
+    kinds: tuple[AssetKind, ...]
+
+
+def _one_of(allowed: tuple[str, ...], value: object) -> str:
+    if value not in allowed:
+        hint = nearest(str(value), allowed)
+        raise ValueError(f'"{value}" is not one of {", ".join(allowed)}' + (f" (did you mean {hint}?)" if hint else ""))
+    return str(value)
+
+
+def _complete(value: object) -> dict[str, tuple[str, ...] | str]:
+    """Per partition column its members: a list, or `asset.column`."""
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError('say it per column, such as complete.site = ["A", "B"] or complete.site = "sites.id"')
+    found: dict[str, tuple[str, ...] | str] = {}
+    for column, members in value.items():
+        if isinstance(members, str) and re.fullmatch(r"[\w-]+\.\w+", members.strip()):
+            found[column] = members.strip()
+        elif isinstance(members, list | tuple):
+            found[column] = tuple(str(member) for member in members)
+        else:
+            raise ValueError(f'complete.{column} is a list of members, or "asset.column"')
+    return found
+
+
+def _tracking(value: object) -> object:
+    if isinstance(value, bool):
+        return value
+    return list(names(value))
+
+
+def _required(value: object) -> Any:
+    if value in ("", None):
+        raise ValueError("it is empty")
+    return value
+
+
+WORDS: Mapping[str, Word] = {
+    "key": Word("key", names, _HELD),
+    "event_time": Word("event_time", text, _HELD),
+    "id": Word("id", text, (AssetKind.TOPIC,)),
+    "semantics": Word("semantics", partial(choice, Semantics), (AssetKind.TOPIC,)),
+    "version": Word("version", text, (AssetKind.TOPIC,)),
+    "dedup_window": Word("dedup_window_seconds", duration, (AssetKind.TOPIC,)),
+    "retention": Word("", positive_duration, (AssetKind.TOPIC,)),
+    "tracking": Word("", _tracking, (AssetKind.TOPIC,)),
+    "path": Word("path", text, _ON_DISK),
+    "format": Word("format", partial(_one_of, FORMATS), _ON_DISK),
+    "schema": Word("", partial(_one_of, ("strict", "ignore")), (AssetKind.FILES,)),
+    "complete": Word("complete", _complete, _HELD),
+    "restate": Word("restate", partial(_one_of, ("replace", "append")), (AssetKind.FILES,)),
+    "on_delete": Word("on_delete", partial(_one_of, ("keep", "retract")), (AssetKind.FILES,)),
+    "marker": Word("marker", text, (AssetKind.FILES,)),
+    "sql": Word("sql", text, (AssetKind.VIEW,)),
+    "every": Word("every_seconds", positive_duration, (AssetKind.CLOCK,)),
+    "connection": Word("", text, _ALL),
+    "freshness": Word("freshness_seconds", positive_duration, _ALL),
+    "description": Word("description", text, _ALL),
+    "owner": Word("owner", text, _ALL),
+    "tags": Word("tags", names, _ALL),
+}
+"""Every word of an asset besides `kind`, `columns` and the table of its format's options."""
+
+_TRACKING_COLUMNS = {
+    "message_id": "varchar", "type": "varchar", "event": "varchar", "user_id": "varchar", "anonymous_id": "varchar",
+    "event_time": "timestamp", "received_at": "timestamp", "properties": "json", "context": "json",
+}  # fmt: skip
+
+
+def asset_of(name: str, said: Mapping[str, Any], place_of: PlaceOf) -> tuple[Asset | None, list[DefinitionError]]:
+    """The asset, and everything wrong with it; None where it cannot be used. `place_of()` and `place_of(word)` tell where."""
+    problems: list[DefinitionError] = []
+
+    def wrong(message: str, mend: str, *word: str) -> None:
+        problems.append(DefinitionError(f"asset {name}: {message}", place=str(place_of(*word)), mend=mend))
+
+    if not NAME.fullmatch(name):
+        wrong("this is not a name", "use letters, digits, _ and -, beginning with a letter")
+    kind = _kind(said, wrong)
+    if kind is None:
+        return None, problems
+    found = dict(_fields(kind, said, wrong))
+    if not problems:
+        asset = _completed(Asset(name=name, kind=kind, place=place_of(), **found))
+        for message, mend in _misfits(asset):
+            wrong(message, mend)
+    return (asset if not problems else None), problems
+
+
+def _kind(said: Mapping[str, Any], wrong: Callable[..., None]) -> AssetKind | None:
+    kinds = ", ".join(AssetKind)
+    if "kind" not in said:
+        wrong("it has no kind", f'add kind = "...", one of {kinds}')
+        return None
+    try:
+        return AssetKind(choice(AssetKind, said["kind"]))
+    except ValueError as error:
+        wrong(f"kind: {error}", f"kind is one of {kinds}", "kind")
+        return None
+
+
+def _fields(kind: AssetKind, said: Mapping[str, Any], wrong: Callable[..., None]) -> Iterator[tuple[str, Any]]:
+    """The fields of an asset; options of the reader are gathered in one mapping."""
+    options: dict[str, object] = {}
+    for word, value in said.items():
+        try:
+            if word == "columns":
+                yield "columns", columns_of(value)
+            elif word in FORMATS and kind in _ON_DISK:
+                options |= _format_options(said, word, value)
+            elif word in WORDS and kind in WORDS[word].kinds:
+                entry = WORDS[word]
+                if entry.field:
+                    yield entry.field, entry.parse(value)
+                else:
+                    options[word] = entry.parse(value)
+            elif word != "kind":
+                wrong(*_misplaced(kind, word), word)
+        except ValueError as error:
+            wrong(f"{word}: {error}", f"mend {word}", word)
+    yield "options", options
+
+
+def _format_options(said: Mapping[str, Any], word: str, value: object) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f'options stand in a table of their own, such as {word}.null = "NA"')
+    if said.get("format", word) != word:
+        raise ValueError(f"the format is {said['format']}, so options of {word} say nothing")
+    return value
+
+
+def _misplaced(kind: AssetKind, word: str) -> tuple[str, str]:
+    if word in WORDS:
+        kinds = ", ".join(WORDS[word].kinds)
+        return f"{word} says nothing for kind {kind}", f"leave {word} out, or choose a kind that has it: {kinds}"
+    allowed = {"kind", "columns", *(known for known, entry in WORDS.items() if kind in entry.kinds)}
+    hint = nearest(word, allowed)
+    return f"unknown word {word}", f"write {hint}" if hint else f"the words are {', '.join(sorted(allowed))}"
+
+
+def columns_of(value: object) -> tuple[Column, ...]:
+    """Columns from `name = "type"`, `name = "type not null"` or `name = {type = ..., required = true}`."""
+    if not isinstance(value, Mapping):
+        raise ValueError('write a table of columns, each name = "type"')
+    return tuple(_column(str(name), said) for name, said in value.items())
+
+
+def _column(name: str, said: object) -> Column:
+    if name.startswith("_") and name in ("_rid", "_parent", "_ordinal", "_offset", "_weight", "_from", "_until"):
+        raise ValueError(f"{name} is a name that tidemill keeps for itself")
+    if isinstance(said, Mapping) and isinstance(said.get("type"), str) and set(said) <= {"type", "required"}:
+        return Column(name, column_type(said["type"]), bool(said.get("required", False)))
+    if not isinstance(said, str):
+        raise ValueError(f'the type of {name} is text, such as {name} = "integer"')
+    plain = re.sub(r"\s+not\s+null\s*$", "", said, flags=re.IGNORECASE)
+    try:
+        return Column(name, column_type(plain), plain != said)
+    except ValueError as error:
+        raise ValueError(f"column {name}: {error}") from None
+
+
+def partition_names(path: str) -> tuple[str, ...]:
+    """The names in braces of a path, in order."""
+    return tuple(dict.fromkeys(_BRACES.findall(path)))
+
+
+def _completed(asset: Asset) -> Asset:
+    """Defaults that depend on other words: the format from the path, partition and tracking columns."""
+    if asset.kind is AssetKind.FILES:
+        return _completed_files(asset)
+    if asset.options.get("tracking") and not asset.columns:
+        return replace(
+            asset, columns=columns_of(_TRACKING_COLUMNS), id=asset.id or "message_id", event_time="event_time"
+        )
+    if asset.kind is AssetKind.EXTRACT:
+        path = asset.path or f"extracts/{asset.name}.csv"
+        return replace(asset, path=path, format=asset.format or format_of(path) or "csv")
+    return asset
+
+
+def _completed_files(asset: Asset) -> Asset:
+    columns = asset.columns
+    if columns or asset.format == "binary":
+        known = {column.name for column in columns}
+        columns += tuple(Column(name, "varchar", True) for name in partition_names(asset.path) if name not in known)
+    return replace(asset, columns=columns, format=asset.format or format_of(asset.path))
+
+
+def format_of(path: str) -> str:
+    """The format that the end of a path tells, or ""."""
+    bare = re.sub(r"\.(gz|zst|bz2)$", "", path.lower())
+    ends = {"csv": "csv", "tsv": "csv", "ndjson": "ndjson", "jsonl": "ndjson", "json": "json", "parquet": "parquet"}
+    return ends.get(bare.rpartition(".")[2], "")
+
+
+def _misfits(asset: Asset) -> Iterator[tuple[str, str]]:
+    """What does not fit together in an asset whose words are each fine."""
+    known = {column.name for column in asset.columns}
+    if asset.columns:
+        for word, named in _column_words(asset):
+            if named not in known:
+                hint = nearest(named, known)
+                yield (
+                    f"{word} names {named}, which is not a column",
+                    f"write {hint}" if hint else f"add {named} to columns",
+                )
+    yield from _KIND_MISFITS.get(asset.kind, _no_misfits)(asset)
+
+
+def _column_words(asset: Asset) -> Iterator[tuple[str, str]]:
+    yield from (("key", column) for column in asset.key)
+    yield from ((word, named) for word, named in (("event_time", asset.event_time), ("id", asset.id)) if named)
+    if asset.version:
+        yield "version", asset.version
+    yield from (("complete", column) for column in asset.complete)
+
+
+def _no_misfits(_: Asset) -> Iterator[tuple[str, str]]:
+    yield from ()
+
+
+def _topic_misfits(asset: Asset) -> Iterator[tuple[str, str]]:
+    if not asset.columns:
+        yield "it declares no columns", f'add [assets.{asset.name}.columns] with name = "type"'
+    if asset.semantics is Semantics.UPSERT and not asset.key:
+        yield "semantics upsert needs a key", "add key = [...], the columns that identify a row"
+    if asset.version and asset.semantics is not Semantics.UPSERT:
+        yield "version says something only for upsert", 'add semantics = "upsert", or leave version out'
+
+
+def _files_misfits(asset: Asset) -> Iterator[tuple[str, str]]:
+    if not asset.path:
+        yield "it has no path", 'add path = "landing/{date}.csv"'
+    elif not asset.format:
+        yield "its path does not tell the format", f"add format, one of {', '.join(FORMATS)}"
+
+
+def _view_misfits(asset: Asset) -> Iterator[tuple[str, str]]:
+    if not asset.sql:
+        yield "it has no sql", 'add sql = "select ..."'
+
+
+def _clock_misfits(asset: Asset) -> Iterator[tuple[str, str]]:
+    if not asset.every_seconds:
+        yield "it does not say how often it ticks", 'add every = "1m"'
+
+
+_KIND_MISFITS: Mapping[AssetKind, Callable[[Asset], Iterator[tuple[str, str]]]] = {
+    AssetKind.TOPIC: _topic_misfits,
+    AssetKind.FILES: _files_misfits,
+    AssetKind.VIEW: _view_misfits,
+    AssetKind.CLOCK: _clock_misfits,
+}

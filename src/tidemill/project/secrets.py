@@ -1,0 +1,68 @@
+"""Secrets: named where they are used, looked up when they are needed, never shown.
+
+Rules of this file:
+  * a secret stands in a project only as a reference: `${NAME}` (environment) or `file:PATH` (relative to the project);
+  * it is resolved at the last moment, by `reveal`, and never kept;
+  * `repr`, `str` and formatting show the reference, so a secret cannot reach a log by accident.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidemill.core.errors import OperatorError
+
+__all__ = ["Secret", "is_reference", "referenced"]
+
+_NAME = re.compile(r"\$\{([A-Za-z_]\w*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A reference to a value that must not be seen: text with `${NAME}` in it, or `file:PATH`."""
+
+    reference: str
+    folder: Path = Path()
+
+    def reveal(self, environment: Mapping[str, str] | None = None) -> str:
+        """The value, now. Raises OperatorError naming the reference (never a value) where it is not set."""
+        if self.reference.startswith("file:"):
+            return self._from_file()
+        known = os.environ if environment is None else environment
+        return _NAME.sub(lambda match: self._from_environment(match[1], known), self.reference)
+
+    def _from_environment(self, name: str, known: Mapping[str, str]) -> str:
+        if name not in known:
+            raise OperatorError(f"{self.reference}: {name} is not set", mend=f"set {name} in the environment")
+        return known[name]
+
+    def _from_file(self) -> str:
+        path = self.folder / self.reference.removeprefix("file:")
+        try:
+            return path.read_text(encoding="utf-8").rstrip("\r\n")
+        except OSError as error:
+            raise OperatorError(f"{self.reference} cannot be read: {error.strerror}", mend="write that file") from error
+
+    def __repr__(self) -> str:
+        return f"Secret({self.reference})"
+
+    def __str__(self) -> str:
+        return self.reference
+
+
+def is_reference(value: object) -> bool:
+    """Whether a value of the project refers to a secret."""
+    return isinstance(value, str) and (value.startswith("file:") or _NAME.search(value) is not None)
+
+
+def referenced(value: object, folder: Path) -> object:
+    """The same value with every reference in it, at any depth, as a `Secret`."""
+    if isinstance(value, Mapping):
+        return {name: referenced(inner, folder) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [referenced(inner, folder) for inner in value]
+    return Secret(value, folder) if isinstance(value, str) and is_reference(value) else value
