@@ -1,0 +1,208 @@
+"""What the ledger knows of each asset: its number, its shape, and the end of its log.
+
+Rules of this file:
+  * every value comes from the file and goes back to it in the same transaction; nothing is remembered between them;
+  * a topic that has events from the door keeps them when its shape changes: columns may be added and types widened,
+    from the head on (rule 6), anything else is refused. Every other asset begins a new, empty generation (port `define`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from tidemill.core.errors import DefinitionError
+from tidemill.core.model import Column
+from tidemill.core.ports import Head, Table
+from tidemill.stores.sqlite.connection import Connection
+from tidemill.stores.sqlite.nested import kind_of
+from tidemill.stores.sqlite.schema import place
+
+__all__ = ["ROWS", "TOPIC", "VERSION", "Entry", "define", "entries", "entry", "forget", "known", "reshaped", "save"]
+
+TOPIC = "topic"
+VERSION = "version"
+ROWS = "rows"
+
+_SELECT = "select number, asset, kind, head, generation, count, floor, at_door, columns, key, id, swept_at from assets"
+
+_WIDER = {
+    "tinyint": ("smallint", "integer", "bigint", "hugeint", "double", "float"),
+    "smallint": ("integer", "bigint", "hugeint", "double", "float"),
+    "integer": ("bigint", "hugeint", "double"),
+    "bigint": ("hugeint",),
+    "utinyint": ("usmallint", "uinteger", "ubigint", "uhugeint", "smallint", "integer", "bigint", "hugeint", "double"),
+    "usmallint": ("uinteger", "ubigint", "uhugeint", "integer", "bigint", "hugeint", "double"),
+    "uinteger": ("ubigint", "uhugeint", "bigint", "hugeint", "double"),
+    "ubigint": ("uhugeint", "hugeint"),
+    "float": ("double",),
+    "timestamp_s": ("timestamp_ms", "timestamp", "timestamp_ns"),
+    "timestamp_ms": ("timestamp", "timestamp_ns"),
+    "timestamp": ("timestamp_ns",),
+    "uuid": ("varchar",),
+    "enum": ("varchar",),
+}
+
+
+@dataclass(slots=True)
+class Entry:
+    """One asset as the file has it. `since` is, per column, the offset from which on the column exists."""
+
+    number: int
+    asset: str
+    kind: str = ""
+    head: int = 0
+    generation: int = 1
+    count: int = 0
+    floor: int = 0
+    at_door: bool = False
+    columns: tuple[Column, ...] = ()
+    since: dict[str, int] = field(default_factory=dict)
+    key: tuple[str, ...] | None = None
+    id: str = ""
+    swept_at: float = 0.0
+
+    def as_head(self) -> Head:
+        """The end of the log, as the port has it."""
+        return Head(self.head, self.generation, self.count)
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    number, asset, kind, head, generation, count, floor, at_door, columns, key, id_, swept_at = row
+    shape = msgspec.json.decode(columns, type=list[tuple[str, str, bool, int]])
+    return Entry(
+        number,
+        asset,
+        kind,
+        head,
+        generation,
+        count,
+        floor,
+        bool(at_door),
+        tuple(Column(name, type_, required) for name, type_, required, _ in shape),
+        {name: since for name, _, _, since in shape if since},
+        None if key is None else msgspec.json.decode(key, type=tuple[str, ...]),
+        id_,
+        swept_at,
+    )
+
+
+def known(connection: Connection, asset: str) -> Entry | None:
+    """The asset, or None where the ledger has never heard of it."""
+    row = connection.one(f"{_SELECT} where asset = ?", (asset,))
+    return None if row is None else _entry(row)
+
+
+def entries(connection: Connection) -> list[Entry]:
+    """All assets."""
+    return [_entry(row) for row in connection.all(_SELECT)]
+
+
+def entry(connection: Connection, asset: str) -> Entry:
+    """The asset, made known if it is new."""
+    found = known(connection, asset)
+    if found is None:
+        connection.execute("insert into assets (asset) values (?)", (asset,))
+        found = known(connection, asset)
+        assert found is not None
+    return found
+
+
+def save(connection: Connection, found: Entry) -> None:
+    """Write the asset back."""
+    shape = [(c.name, c.type, c.required, found.since.get(c.name, 0)) for c in found.columns]
+    connection.execute(
+        "update assets set kind = ?, head = ?, generation = ?, count = ?, floor = ?, at_door = ?, columns = ?, key = ?, "
+        "id = ?, swept_at = ? "
+        "where number = ?",
+        (
+            found.kind,
+            found.head,
+            found.generation,
+            found.count,
+            found.floor,
+            found.at_door,
+            msgspec.json.encode(shape).decode(),
+            None if found.key is None else msgspec.json.encode(found.key).decode(),
+            found.id,
+            found.swept_at,
+            found.number,
+        ),
+    )
+
+
+def define(connection: Connection, table: Table) -> Entry:
+    """Give an asset its shape (port `Transaction.define`)."""
+    found = entry(connection, table.asset)
+    generation = found.generation
+    shape = (found.columns, found.key)
+    reshaped(found, table)
+    if found.generation != generation:
+        forget(connection, found)
+    if (found.columns, found.key) != shape:
+        save(connection, found)
+    return found
+
+
+def reshaped(found: Entry, table: Table) -> Entry:
+    """The asset with another shape; raises DefinitionError for a shape that it cannot take."""
+    for column in table.columns:
+        kind_of(column.type)
+    if (found.columns, found.key) == (table.columns, table.key):
+        return found
+    if found.at_door:
+        _widen(found, table)
+    elif found.head:
+        found.generation += 1
+        found.count, found.floor, found.kind = 0, found.head, ""
+        found.since = {}
+    found.columns, found.key = table.columns, table.key
+    return found
+
+
+def _widen(found: Entry, table: Table) -> None:
+    """Change the shape of a topic that has events, or refuse (rule 6)."""
+    if found.key != table.key:
+        raise _frozen(found, f"its key cannot become {table.key}")
+    before = {column.name: column for column in found.columns}
+    since = {}
+    for column in table.columns:
+        old = before.get(column.name)
+        if old is None:
+            since[column.name] = found.head
+        elif not _is_wider(old.type, column.type):
+            raise _frozen(found, f"column {column.name} cannot become {column.type} from {old.type}")
+        else:
+            since[column.name] = found.since.get(column.name, 0)
+    found.since = since
+
+
+def _is_wider(old: str, new: str) -> bool:
+    narrow, wide = kind_of(old), kind_of(new)
+    if narrow.name == wide.name and narrow.name != "enum":
+        return True
+    if narrow.name.startswith("decimal(") and wide.name.startswith("decimal("):
+        grows: bool = wide.arrow.scale >= narrow.arrow.scale
+        wider: bool = wide.arrow.precision - wide.arrow.scale >= narrow.arrow.precision - narrow.arrow.scale
+        return grows and wider
+    if narrow.name == "enum" and wide.name == "enum":
+        return old == new
+    return wide.name in _WIDER.get(narrow.name, ())
+
+
+def _frozen(found: Entry, why: str) -> DefinitionError:
+    return DefinitionError(
+        f"topic {found.asset} has {found.head} events, so {why}",
+        mend="add a column or widen a type; for anything else make a new topic and emit into that",
+    )
+
+
+def forget(connection: Connection, found: Entry) -> None:
+    """Remove all rows and log entries of an asset; its number and offsets stay."""
+    low, high = place(found.number, 0), place(found.number + 1, 0)
+    connection.execute("delete from blocks where place >= ? and place < ?", (low, high))
+    connection.execute("delete from versions where place >= ? and place < ?", (low, high))
+    for table in ("ids", "keys", "images"):
+        connection.execute(f"delete from {table} where number = ?", (found.number,))

@@ -1,0 +1,71 @@
+"""Progress of jobs, set by compare-and-set inside the transaction that writes their outputs.
+
+Rules of this file:
+  * `expected` is compared on version, cursors and run; any difference is a Conflict and nothing is set;
+  * a cursor never moves back within one version and one generation, and never passes its input's head; both are a
+    corrupt state (a restored or tampered store), never a reason to count from zero. Only heads that live in this
+    store can be compared; the tables check their own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tidemill.core.errors import Conflict, StateCorrupt
+from tidemill.core.ports import Progress
+from tidemill.stores.sqlite import catalog
+from tidemill.stores.sqlite.connection import Connection
+
+__all__ = ["all_progress", "progress_of", "settle"]
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Progress).decode
+
+
+def progress_of(connection: Connection, job: str) -> Progress | None:
+    """What the file says of a job."""
+    row = connection.one("select body from progress where job = ?", (job,))
+    return None if row is None else _decode(row[0])
+
+
+def all_progress(connection: Connection) -> dict[str, Progress]:
+    """What the file says of every job."""
+    return {job: _decode(body) for job, body in connection.all("select job, body from progress")}
+
+
+def settle(connection: Connection, progress: Progress, expected: Progress | None, *, is_write: bool = True) -> None:
+    """Set a job's progress if it still is `expected` (port `Transaction.settle`)."""
+    current = progress_of(connection, progress.job)
+    if _fingerprint(current) != _fingerprint(expected):
+        raise Conflict(f"job {progress.job}: somebody else moved its cursor")
+    _check_cursors(connection, progress, current)
+    if is_write:
+        connection.execute(
+            "insert or replace into progress (job, version, run, body) values (?, ?, ?, ?)",
+            (progress.job, progress.version, progress.run, _encode(progress).decode()),
+        )
+
+
+def _fingerprint(progress: Progress | None) -> Any:
+    return None if progress is None else (progress.version, dict(progress.cursors), progress.run)
+
+
+def _check_cursors(connection: Connection, progress: Progress, current: Progress | None) -> None:
+    for asset, cursor in progress.cursors.items():
+        found = catalog.known(connection, asset)
+        if found is not None and cursor > found.head:
+            raise _corrupt(progress, asset, f"would be {cursor}, beyond the head {found.head}")
+        if current is None or current.version != progress.version:
+            continue
+        is_same_log = current.generations.get(asset) == progress.generations.get(asset)
+        if is_same_log and cursor < current.cursors.get(asset, 0):
+            raise _corrupt(progress, asset, f"would move back from {current.cursors[asset]} to {cursor}")
+
+
+def _corrupt(progress: Progress, asset: str, why: str) -> StateCorrupt:
+    return StateCorrupt(
+        f"job {progress.job}: its cursor on {asset} {why}",
+        mend="the stores disagree: restore both from the same backup, or rebuild the job with `tidemill replay`",
+    )

@@ -1,0 +1,267 @@
+"""`SQLiteStore`: the ledger file and its connections.
+
+Rules of this file:
+  * one writing connection, used by one thread at a time (`take_turn`, `end_turn`); readers have their own, pooled;
+  * a thread that holds the writing connection must not ask for it again: that is an error, never a dead lock;
+  * nothing is cached: positions come from the file (rule 12).
+
+Theory of operation. SQLite lets one writer and many readers work on a WAL file at once, each reader on its snapshot.
+The write-ahead log is moved into the file by a second thread (`checkpoint.py`), so that no append pays for it. A store
+at ":memory:" is the same store on a private file that waits for no disk and is deleted on `close`: what is tested
+there is what runs elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tidemill.core.errors import InvariantError
+from tidemill.core.model import Asset, Home
+from tidemill.core.ports import Positions, Receipt, RunRecord, Transaction
+from tidemill.stores.sqlite import catalog, records, upkeep
+from tidemill.stores.sqlite.connection import Connection, Hook, connect, prepare
+from tidemill.stores.sqlite.log import Door
+from tidemill.stores.sqlite.progress import all_progress
+from tidemill.stores.sqlite.transaction import Exclusive, Snapshot, epoch_of
+from tidemill.stores.sqlite.upkeep import Checkpointer
+
+__all__ = ["SQLiteStore"]
+
+MEMORY = ":memory:"
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
+READERS_KEPT = 8
+
+
+class SQLiteStore:
+    """The ledger home: implements the ports `Store`, `Log` and `Ledger` on one SQLite file."""
+
+    home = Home.LEDGER
+
+    def __init__(
+        self, path: str | Path = MEMORY, *, now: Callable[[], float] = time.time, hook: Hook | None = None
+    ) -> None:
+        self._folder = _private_folder() if str(path) == MEMORY else None
+        self.path = Path(self._folder or ".") / "ledger.db" if self._folder else Path(path)
+        self.now = now
+        self._hook = hook
+        self._turn = threading.Lock()
+        self._turn_of: int | None = None
+        self._open: Exclusive | None = None
+        self._epoch: int | None = None
+        self._readers: list[Connection] = []
+        self._pool = threading.Lock()
+        self._is_closed = False
+        self._writer = connect(self.path, is_writer=True, hook=hook, is_lasting=self._folder is None)
+        try:
+            prepare(self._writer, self.path)
+        except BaseException:
+            self._writer.close()
+            raise
+        self._checkpointer = Checkpointer(self.path, self._reader_for_checkpoints)
+        self._door = Door(self.take_turn, self.end_turn, now)
+
+    # Connections.
+
+    def take_turn(self) -> Connection:
+        """Wait for the writing connection."""
+        me = threading.get_ident()
+        if self._turn_of == me:
+            raise InvariantError("this thread already holds the ledger's exclusive transaction: commit it first")
+        self._turn.acquire()
+        self._turn_of = me
+        if self._is_closed:
+            self.end_turn()
+            raise InvariantError("the ledger is closed")
+        return self._writer
+
+    def end_turn(self) -> None:
+        """Give the writing connection back."""
+        self._open = None
+        if not self._is_closed and not self._writer.is_in_transaction:
+            self._checkpointer.after_commit(self._writer)
+        self._turn_of = None
+        self._turn.release()
+
+    def _reader_for_checkpoints(self) -> Connection:
+        return connect(self.path, is_writer=True, is_lasting=self._folder is None)
+
+    def _reader(self) -> Connection:
+        with self._pool:
+            if self._is_closed:
+                raise InvariantError("the ledger is closed")
+            if self._readers:
+                return self._readers.pop()
+        return connect(self.path, is_writer=False, hook=self._hook, is_lasting=self._folder is None)
+
+    def give_back(self, reader: Connection) -> None:
+        """Return a reading connection to the pool."""
+        with self._pool:
+            if not self._is_closed and len(self._readers) < READERS_KEPT:
+                self._readers.append(reader)
+                return
+        reader.close()
+
+    @contextlib.contextmanager
+    def _reads(self) -> Iterator[Connection]:
+        reader = self._reader()
+        try:
+            reader.begin("deferred")
+            yield reader
+        finally:
+            reader.rollback()
+            self.give_back(reader)
+
+    @contextlib.contextmanager
+    def _writes(self) -> Iterator[Connection]:
+        connection = self.take_turn()
+        try:
+            connection.begin()
+            yield connection
+            connection.commit()
+        finally:
+            try:
+                connection.rollback()
+            finally:
+                self.end_turn()
+
+    # Store.
+
+    def claim(self) -> int:
+        """Become the owner (port `Store.claim`)."""
+        if self._turn_of == threading.get_ident() and self._open is not None:
+            self._open.fence()
+        with self._writes() as connection:
+            connection.execute("update meta set value = value + 1 where name = 'epoch'")
+            epoch = epoch_of(connection)
+        self._epoch = epoch
+        return epoch
+
+    def positions(self) -> Positions:
+        """Every head and every job's progress."""
+        with self._reads() as connection:
+            heads = {found.asset: found.as_head() for found in catalog.entries(connection)}
+            return Positions(heads, all_progress(connection))
+
+    def begin(self, *, exclusive: bool = True) -> Transaction:
+        """Start a transaction (port `Store.begin`)."""
+        if exclusive:
+            return self._begin_exclusive()
+        reader = self._reader()
+        try:
+            reader.begin("deferred")
+            epoch = epoch_of(reader)
+        except BaseException:
+            reader.close()
+            raise
+        return Snapshot(self, reader, epoch if self._epoch is None else self._epoch)
+
+    def _begin_exclusive(self) -> Transaction:
+        connection = self.take_turn()
+        try:
+            connection.begin()
+            epoch = epoch_of(connection)
+            self._open = Exclusive(self, connection, epoch if self._epoch is None else self._epoch)
+        except BaseException:
+            connection.rollback()
+            self.end_turn()
+            raise
+        return self._open
+
+    def trim(self, asset: str, below: int) -> int:
+        """Forget images that ended at or below this offset (port `Store.trim`); of a topic only whole blocks."""
+        with self._writes() as connection:
+            found = catalog.known(connection, asset)
+            if found is None:
+                return 0
+            gone = upkeep.trim(connection, found, below)
+            catalog.save(connection, found)
+            return gone
+
+    def drop(self, *, assets: Sequence[str] = (), jobs: Sequence[str] = ()) -> None:
+        """Forget assets and jobs (port `Store.drop`)."""
+        with self._writes() as connection:
+            for job in jobs:
+                connection.execute("delete from progress where job = ?", (job,))
+            for asset in [*assets, *(f"{job}@{part}" for job in jobs for part in ("parked", "gate"))]:
+                found = catalog.known(connection, asset)
+                if found is not None:
+                    catalog.forget(connection, found)
+                    connection.execute("delete from assets where number = ?", (found.number,))
+                    connection.execute("delete from marks where asset = ?", (asset,))
+
+    def close(self) -> None:
+        """Release files; idempotent. Open transactions are rolled back."""
+        with self._pool:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            readers, self._readers = self._readers, []
+        self._checkpointer.end()
+        for reader in readers:
+            reader.close()
+        if self._open is not None:
+            self._open.rollback()
+        self._writer.close()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def backup(self, target: str | Path) -> None:
+        """Copy the live ledger to a file: one consistent moment, while others go on writing."""
+        upkeep.copy(self.path, Path(target))
+
+    # Log.
+
+    def append(self, asset: Asset, events: bytes, *, source: str = "", mark: str = "") -> Receipt:
+        """Take events through the door (port `Log.append`)."""
+        return self._door.append(asset, events, source, mark)
+
+    def touch(self, asset: str, version: str) -> Receipt:
+        """An external asset changed (port `Log.touch`)."""
+        return self._door.touch(asset, version)
+
+    def mark(self, asset: str, source: str) -> str:
+        """The last mark stored with `source` (port `Log.mark`)."""
+        with self._reads() as connection:
+            row = connection.one("select mark from marks where asset = ? and source = ?", (asset, source))
+            return "" if row is None else str(row[0])
+
+    # Ledger.
+
+    def record(self, runs: Sequence[RunRecord]) -> None:
+        """Insert or replace run reports (port `Ledger.record`)."""
+        if runs:
+            with self._writes() as connection:
+                records.record(connection, runs)
+
+    def runs(self, *, job: str = "", state: str = "", run: str = "", limit: int = 100) -> list[RunRecord]:
+        """Run reports, newest first (port `Ledger.runs`)."""
+        with self._reads() as connection:
+            return records.runs(connection, job=job, state=state, run=run, limit=limit)
+
+    def note(self, topic: str, name: str, value: Any) -> None:
+        """Keep a JSON value; None forgets it (port `Ledger.note`)."""
+        with self._writes() as connection:
+            records.note(connection, topic, name, value)
+
+    def notes(self, topic: str) -> dict[str, Any]:
+        """All values kept under a topic (port `Ledger.notes`)."""
+        with self._reads() as connection:
+            return records.notes(connection, topic)
+
+    def dead(self, *, asset: str = "", limit: int = 100) -> list[dict[str, Any]]:
+        """Events parked at the door, newest first (port `Ledger.dead`)."""
+        with self._reads() as connection:
+            return records.dead(connection, asset=asset, limit=limit)
+
+
+def _private_folder() -> str:
+    """A folder in memory where the system has one."""
+    return tempfile.mkdtemp(prefix="tidemill-", dir=SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None)
