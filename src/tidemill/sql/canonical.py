@@ -12,68 +12,43 @@ outcome), write last.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sqlglot import exp
 
+from tidemill.sql.bind import bind, quoted
 from tidemill.sql.determine import determine
+from tidemill.sql.outputs import name_outputs, spell_outputs
 from tidemill.sql.resolve import INPUT, Schemas, name_inputs, resolve
 
-__all__ = ["canonical", "canonical_tree", "write"]
+__all__ = ["canonical", "canonical_tree", "spell_inputs", "write"]
 
 
 def canonical(tree: exp.Query, schemas: Schemas, place: str = "sql", line: int = 1) -> str:
     """The canonical SQL of a parsed query, with inputs under their own names. Uses `tree` up."""
     name_inputs(tree, schemas, place, line)
     result, _ = canonical_tree(tree, schemas, place, line)
-    return write(plain_names(result, schemas))
+    spell_inputs(result, schemas)
+    return bind(write(result), {asset: quoted(asset) for asset in schemas})
 
 
 def canonical_tree(tree: exp.Query, schemas: Schemas, place: str, line: int = 1) -> tuple[exp.Query, bool]:
     """The canonical tree over placeholders, and whether every name in it is resolved."""
-    _name_outputs(tree)
+    name_outputs(tree)
     tree, schema = resolve(tree, schemas, place, line)
-    return determine(tree, schema), schema is not None
+    tree = determine(tree, schema)
+    spell_outputs(tree, schemas, place)
+    return tree, schema is not None
 
 
-def plain_names(tree: exp.Query, schemas: Schemas) -> exp.Query:
-    """Placeholders back to the names of the assets, as the catalogue spells them."""
-    spelling = {asset.lower(): asset for asset in schemas}
+def spell_inputs(tree: exp.Query, names: Iterable[str]) -> None:
+    """Placeholders with the names of their assets as the catalogue spells them."""
+    spelling = {INPUT + name.lower(): INPUT + name for name in names}
     for table in tree.find_all(exp.Table):
-        if table.name.startswith(INPUT):
-            asset = spelling[table.name.removeprefix(INPUT)]
-            table.set("this", exp.to_identifier(asset, quoted=True))
-    return tree
+        if table.name in spelling:
+            table.set("this", exp.to_identifier(spelling[table.name], quoted=True))
 
 
 def write(tree: exp.Expr) -> str:
     """The text of a canonical tree."""
     return tree.sql(dialect="duckdb", comments=False)
-
-
-def outermost(tree: exp.Expr) -> exp.Select | None:
-    """The SELECT that gives a query its column names: the leftmost one of a set operation."""
-    while isinstance(tree, exp.Subquery | exp.SetOperation):
-        tree = tree.this
-    return tree if isinstance(tree, exp.Select) else None
-
-
-def _name_outputs(tree: exp.Query) -> None:
-    """Give every unnamed output expression a name that does not depend on its layout: its function's, or its place."""
-    select = outermost(tree)
-    if select is None:
-        return
-    taken = {projection.output_name.lower() for projection in select.expressions}
-    for index, projection in enumerate(select.expressions):
-        if projection.output_name or projection.is_star or isinstance(projection, exp.Explode | exp.Columns):
-            continue
-        name = _natural_name(projection, taken) or f"column_{index + 1}"
-        taken.add(name)
-        projection.replace(exp.alias_(projection.copy(), name, quoted=True))
-
-
-def _natural_name(projection: exp.Expr, taken: set[str]) -> str:
-    while isinstance(projection, exp.Window | exp.Filter | exp.Paren | exp.IgnoreNulls | exp.WithinGroup):
-        projection = projection.this
-    if not isinstance(projection, exp.Func) or isinstance(projection, exp.Binary | exp.Case | exp.Cast):
-        return ""
-    name = projection.this if isinstance(projection, exp.Anonymous) else projection.sql_name()
-    return "" if str(name).lower() in taken else str(name).lower()

@@ -142,9 +142,7 @@ def _break_ties(window: exp.Window, rest: list[exp.Expr]) -> None:
     while isinstance(function, exp.IgnoreNulls | exp.RespectNulls | exp.Filter):
         function = function.this
     name = name_of(function)
-    spec = window.args.get("spec")
-    is_rows = spec is not None and str(spec.args.get("kind") or "").upper() == "ROWS"
-    if name in _TOTAL_ORDER or is_rows:
+    if name in _TOTAL_ORDER or _is_rows(window):
         window.set("order", _extended(window.args.get("order"), rest))
     elif name in _BY_POSITION and isinstance(function, exp.Func):
         _order_inside(function, [*_keys(window.args.get("order")), *rest])
@@ -191,10 +189,21 @@ def _order_aggregate(node: exp.Func) -> None:
     name = name_of(node)
     if name in _ADDING:
         arguments = _arguments(node)
-        if arguments and any(is_float(argument) for argument in arguments):
+        if any(is_float(argument) for argument in arguments) and not _is_in_rows_frame(node):
             _order_inside(node, arguments)
     elif name in INEXACT or name in ORDERED_BY_ARGUMENT or (name in ORDER_BOUND and node.find(exp.Order)):
         _order_inside(node, _sortable(_arguments(node)))
+
+
+def _is_in_rows_frame(node: exp.Expr) -> bool:
+    """Whether a window adds the rows up in its own total order, which costs far less than sorting each frame."""
+    window = node.parent.parent if isinstance(node.parent, exp.Filter) else node.parent
+    return isinstance(window, exp.Window) and _is_rows(window) and window.args.get("order") is not None
+
+
+def _is_rows(window: exp.Window) -> bool:
+    spec = window.args.get("spec")
+    return spec is not None and str(spec.args.get("kind") or "").upper() == "ROWS"
 
 
 def _arguments(node: exp.Func) -> list[exp.Expr]:
@@ -233,15 +242,21 @@ def _break_limit_ties(query: exp.Query) -> None:
     names = query.named_selects
     if not names or "*" in names:
         return
-    if any(isinstance(key.this, exp.Var) for key in order.expressions):
-        order = exp.Order(expressions=[])
-    present = {
-        str(key.this.name) for key in order.expressions if isinstance(key.this, exp.Column) and not key.this.table
-    }
-    keys = _keys(order)
-    keys += [
-        exp.Ordered(this=exp.Literal.number(index))
-        for index, name in enumerate(names, start=1)
-        if name not in present or names.count(name) > 1
+    outputs = [
+        exp.Literal.number(place) if names.count(name) > 1 else exp.column(name, quoted=True)
+        for place, name in enumerate(names, start=1)
     ]
-    query.set("order", exp.Order(expressions=keys))
+    query.set("order", _extended(_order_by_all(order, outputs), outputs))
+
+
+def _order_by_all(order: exp.Order, outputs: list[exp.Expr]) -> exp.Order:
+    """ORDER BY ALL as the columns it stands for, in the direction it was written with."""
+    first = order.expressions[0]
+    if not isinstance(first.this, exp.Var):
+        return order
+    keys = []
+    for column in outputs:
+        key = first.copy()
+        key.set("this", column.copy())
+        keys.append(key)
+    return exp.Order(expressions=keys)

@@ -21,13 +21,13 @@ from typing import Any, Literal
 
 from sqlglot import exp
 
-from tidemill.core.errors import DefinitionError
 from tidemill.sql.analyse import analyse_tree
 from tidemill.sql.bind import bind, quoted
-from tidemill.sql.canonical import canonical_tree, outermost, write
+from tidemill.sql.canonical import canonical_tree, spell_inputs, write
 from tidemill.sql.keys import derive_key
+from tidemill.sql.outputs import outermost
 from tidemill.sql.parse import PARSER_VERSION, parse
-from tidemill.sql.resolve import INPUT, Schemas, is_hidden, name_inputs
+from tidemill.sql.resolve import Schemas, name_inputs
 from tidemill.sql.rowwise import reason_not_rowwise, with_lineage
 from tidemill.sql.views import expand
 
@@ -89,15 +89,13 @@ def plan(sql: str, schemas: Schemas, place: str, line: int = 1, views: Mapping[s
     tree = expand(tree, views or {}, place)
     inputs = name_inputs(tree, schemas, place, line)
     tree, resolved = canonical_tree(tree, schemas, place, line)
-    spelling = _spelling(schemas, inputs)
-    _finish_outputs(tree, spelling, place)
     return _planned(tree, inputs, resolved)
 
 
 def _planned(tree: exp.Query, inputs: tuple[str, ...], resolved: bool) -> SqlPlan:
     reason = reason_not_rowwise(tree, resolved)
     key, columns = derive_key(tree), _columns(tree) if resolved else None
-    _spell_inputs(tree, inputs)
+    spell_inputs(tree, inputs)
     text = write(tree)
     return SqlPlan(
         inputs=inputs,
@@ -108,47 +106,6 @@ def _planned(tree: exp.Query, inputs: tuple[str, ...], resolved: bool) -> SqlPla
         canonical=bind(text, {asset: quoted(asset) for asset in inputs}),
         statement=text if reason else write(with_lineage(tree)),
     )
-
-
-def _spelling(schemas: Schemas, inputs: tuple[str, ...]) -> dict[str, str]:
-    """How the inputs spell their columns, by lower-case name; the first input wins."""
-    found: dict[str, str] = {}
-    for asset in inputs:
-        for column in schemas[asset] or {}:
-            found.setdefault(column.lower(), column)
-    return found
-
-
-def _finish_outputs(tree: exp.Query, spelling: Mapping[str, str], place: str) -> None:
-    """Output columns get the spelling of the inputs and names of their own; hidden names are refused."""
-    select = outermost(tree)
-    taken: set[str] = set()
-    for projection in select.expressions if select is not None else []:
-        if not isinstance(projection, exp.Alias):
-            continue
-        name = spelling.get(projection.alias.lower(), projection.alias)
-        if is_hidden(name):
-            raise DefinitionError(
-                f"the output column {name!r} has a name that tidemill keeps for itself", place=place, mend="rename it"
-            )
-        projection.set("alias", exp.to_identifier(_free(name, taken), quoted=True))
-
-
-def _free(name: str, taken: set[str]) -> str:
-    """The name itself, or with _1, _2 ... as DuckDB does it for a table with two columns of one name."""
-    free, number = name, 0
-    while free.lower() in taken:
-        number += 1
-        free = f"{name}_{number}"
-    taken.add(free.lower())
-    return free
-
-
-def _spell_inputs(tree: exp.Query, inputs: tuple[str, ...]) -> None:
-    spelling = {INPUT + asset.lower(): INPUT + asset for asset in inputs}
-    for table in tree.find_all(exp.Table):
-        if table.name in spelling:
-            table.set("this", exp.to_identifier(spelling[table.name], quoted=True))
 
 
 def _columns(tree: exp.Query) -> dict[str, str | None] | None:

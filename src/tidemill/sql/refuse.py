@@ -120,7 +120,7 @@ def _query(node: exp.Query) -> tuple[str, str] | None:
     if (arguments.get("limit") or arguments.get("offset")) and not arguments.get("order"):
         return "LIMIT without ORDER BY picks rows by accident", "add the ORDER BY that says which rows are meant"
     distinct = arguments.get("distinct")
-    if distinct and distinct.args.get("on") and not arguments.get("order"):
+    if isinstance(distinct, exp.Distinct) and distinct.args.get("on") and not arguments.get("order"):
         return "DISTINCT ON without ORDER BY picks rows by accident", "add an ORDER BY that says which row is kept"
     return None
 

@@ -87,11 +87,11 @@ def resolve(tree: exp.Query, schemas: Schemas, place: str, line: int = 1) -> tup
     known = {name: columns[name.removeprefix(INPUT)] for name in used}
     if any(not schema for schema in known.values()):
         return _normalised(tree), None
-    original, schema = tree.copy(), _schema(known)
+    schema = _schema(known)
     try:
         return qualify(tree, dialect="duckdb", schema=schema), schema
     except OptimizeError as error:
-        raise _failure(error, original, known, place, line) from error
+        raise _failure(error, tree, known, place, line) from error
 
 
 def _normalised(tree: exp.Query) -> exp.Query:
@@ -123,42 +123,42 @@ _AMBIGUOUS = re.compile(r"mbiguous column '?(.+?)'?(?:\s|$)")
 Known = Mapping[str, Mapping[str, str] | None]
 
 
-def _failure(error: OptimizeError, original: exp.Query, known: Known, place: str, line: int) -> DefinitionError:
+def _failure(error: OptimizeError, tree: exp.Query, known: Known, place: str, line: int) -> DefinitionError:
     """sqlglot's complaint as an error of ours: which name, where, and what is near."""
     text = str(error)
     unresolved, unknown, ambiguous = _UNRESOLVED.search(text), _UNKNOWN.search(text), _AMBIGUOUS.search(text)
     if unresolved and unresolved[2]:
-        return _unknown_relation(unresolved[2], original, place, line)
+        return _unknown_relation(unresolved[2], tree, place, line)
     if unknown and unknown[1] == "table":
-        return _unknown_relation(unknown[2], original, place, line)
+        return _unknown_relation(unknown[2], tree, place, line)
     name = next((match[group] for match, group in ((unresolved, 1), (unknown, 2), (ambiguous, 1)) if match), "")
-    where = f"{place}:{_line_of_name(original, name, line)}"
+    where = f"{place}:{_line_of_name(tree, name, line)}"
     if not name:
         return DefinitionError(f"the query does not resolve: {text}", place=where, mend="name the columns it needs")
-    owners = [alias for alias, columns in _relations(original, known) if name in columns]
+    owners = [alias for alias, columns in _relations(tree, known) if name in columns]
     if not unknown and len(owners) > 1:
         return DefinitionError(
             f"column {name!r} is ambiguous: it is in {' and in '.join(owners)}",
             place=where,
             mend=f"say which is meant, such as {owners[0]}.{name}",
         )
-    choices = {column for _, columns in _relations(original, known) for column in columns}
+    choices = {column for _, columns in _relations(tree, known) for column in columns}
     return DefinitionError(f"unknown column {name!r}", place=where, mend=_nearest(name, choices))
 
 
-def _unknown_relation(name: str, original: exp.Query, place: str, line: int) -> DefinitionError:
-    choices = {relation.alias_or_name for relation in original.find_all(exp.Table, exp.Subquery, exp.Unnest)}
+def _unknown_relation(name: str, tree: exp.Query, place: str, line: int) -> DefinitionError:
+    choices = {relation.alias_or_name for relation in tree.find_all(exp.Table, exp.Subquery, exp.Unnest)}
     return DefinitionError(
         f"a column is asked of {name!r}, which FROM does not name",
-        place=f"{place}:{_line_of_name(original, name, line)}",
+        place=f"{place}:{_line_of_name(tree, name, line)}",
         mend=_nearest(name, choices - {"", name}),
     )
 
 
-def _relations(original: exp.Query, known: Known) -> list[tuple[str, list[str]]]:
+def _relations(tree: exp.Query, known: Known) -> list[tuple[str, list[str]]]:
     """The relations that the query names, each with the columns that are known of it."""
     found: list[tuple[str, list[str]]] = []
-    for relation in original.find_all(exp.Table, exp.Subquery, exp.CTE):
+    for relation in tree.find_all(exp.Table, exp.Subquery, exp.CTE):
         if isinstance(relation, exp.Table):
             names = [column.lower() for column in known.get(relation.name) or {} if not is_hidden(column)]
         else:
@@ -168,11 +168,11 @@ def _relations(original: exp.Query, known: Known) -> list[tuple[str, list[str]]]
     return found
 
 
-def _line_of_name(original: exp.Query, name: str, line: int) -> int:
-    for column in original.find_all(exp.Column):
+def _line_of_name(tree: exp.Query, name: str, line: int) -> int:
+    for column in tree.find_all(exp.Column):
         if name.lower() in (column.name.lower(), column.table.lower()):
             return line_of(column, line)
-    return line_of(original, line)
+    return line_of(tree, line)
 
 
 def _nearest(name: str, choices: set[str]) -> str:

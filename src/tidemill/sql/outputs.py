@@ -1,0 +1,85 @@
+"""The names of a query's output columns: every one has a name, its own, spelled as a person would expect.
+
+Rules of this file:
+  * an expression without a name gets its function's, else `column_<place>`: never one that depends on layout;
+  * a column keeps the spelling of the input it comes from, an alias the one it was written with;
+  * two columns of one name become `name` and `name_1`, as DuckDB has it when it makes a table of them;
+  * names that tidemill keeps for itself are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlglot import exp
+
+from tidemill.core.errors import DefinitionError
+from tidemill.sql.resolve import INPUT, Schemas, is_hidden
+
+__all__ = ["name_outputs", "outermost", "spell_outputs"]
+
+
+def outermost(tree: exp.Expr) -> exp.Select | None:
+    """The SELECT that gives a query its column names: the leftmost one of a set operation."""
+    while isinstance(tree, exp.Subquery | exp.SetOperation):
+        tree = tree.this
+    return tree if isinstance(tree, exp.Select) else None
+
+
+def name_outputs(tree: exp.Query) -> None:
+    """Give every unnamed output expression a name that does not depend on its layout: its function's, or its place."""
+    select = outermost(tree)
+    if select is None:
+        return
+    taken = {projection.output_name.lower() for projection in select.expressions}
+    for index, projection in enumerate(select.expressions):
+        if projection.output_name or projection.is_star or isinstance(projection, exp.Explode | exp.Columns):
+            continue
+        name = _natural_name(projection, taken) or f"column_{index + 1}"
+        taken.add(name)
+        projection.replace(exp.alias_(projection.copy(), name, quoted=True))
+
+
+def _natural_name(projection: exp.Expr, taken: set[str]) -> str:
+    while isinstance(projection, exp.Window | exp.Filter | exp.Paren | exp.IgnoreNulls | exp.WithinGroup):
+        projection = projection.this
+    if not isinstance(projection, exp.Func) or isinstance(projection, exp.Binary | exp.Case | exp.Cast):
+        return ""
+    name = projection.this if isinstance(projection, exp.Anonymous) else projection.sql_name()
+    return "" if str(name).lower() in taken else str(name).lower()
+
+
+def spell_outputs(tree: exp.Query, schemas: Schemas, place: str) -> None:
+    """Give the output columns their final names. Raises for a name that is hidden from users."""
+    select = outermost(tree)
+    spelling, taken = _spelling(tree, schemas), set[str]()
+    for projection in select.expressions if select is not None else []:
+        if not isinstance(projection, exp.Alias):
+            continue
+        name = spelling.get(projection.alias.lower(), projection.alias)
+        if is_hidden(name):
+            raise DefinitionError(
+                f"the output column {name!r} has a name that tidemill keeps for itself", place=place, mend="rename it"
+            )
+        projection.set("alias", exp.to_identifier(_free(name, taken), quoted=True))
+
+
+def _spelling(tree: exp.Query, schemas: Schemas) -> dict[str, str]:
+    """How the inputs spell their columns, by lower-case name; the first input in the catalogue wins."""
+    used = {table.name for table in tree.find_all(exp.Table)}
+    found: dict[str, str] = {}
+    for asset, columns in schemas.items():
+        if INPUT + asset.lower() in used:
+            for column in columns or {}:
+                found.setdefault(column.lower(), column)
+    return found
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name itself, or with _1, _2 ... when it is taken."""
+    free, number = name, 0
+    while free.lower() in taken:
+        number += 1
+        free = f"{name}_{number}"
+    taken.add(free.lower())
+    return free
