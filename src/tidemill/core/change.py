@@ -20,7 +20,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
+
+from tidemill.core.model import Column
 
 __all__ = [
     "FROM",
@@ -40,6 +42,7 @@ __all__ = [
     "Output",
     "Replaced",
     "Row",
+    "Shaped",
     "Slice",
     "Statement",
     "consolidate",
@@ -70,6 +73,15 @@ class ArrowStream(Protocol):
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """The stream as a PyCapsule."""
+
+
+@runtime_checkable
+class Shaped(ArrowStream, Protocol):
+    """Rows that know their columns with DuckDB's type names, hidden ones left out."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns."""
 
 
 @dataclass(frozen=True, slots=True)

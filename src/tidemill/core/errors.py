@@ -16,6 +16,7 @@ __all__ = [
     "DefinitionError",
     "Fenced",
     "InvariantError",
+    "JobFailed",
     "NotFound",
     "OperatorError",
     "PoisonRecord",
@@ -76,6 +77,10 @@ class StateCorrupt(OperatorError):
 
 class StateTooNew(OperatorError):
     """The state folder was written by a newer tidemill."""
+
+
+class JobFailed(TidemillError):
+    """What a job itself runs (a function, a command) failed or ran out of time: it is tried again, then held."""
 
 
 class UpstreamError(TidemillError):

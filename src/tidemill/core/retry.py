@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tidemill.core.errors import Conflict, Fenced, PoisonRecord, StorageFull, TidemillError
+from tidemill.core.errors import Conflict, Fenced, JobFailed, PoisonRecord, StorageFull, TidemillError
 
 __all__ = [
     "BACKOFF_BASE_SECONDS",
@@ -82,6 +82,7 @@ def failure_of(error: BaseException) -> Failure:
         (Conflict, Failure.CONFLICT),
         (StorageFull, Failure.STORAGE),
         (PoisonRecord, Failure.TRANSIENT),
+        (JobFailed, Failure.TRANSIENT),
         (TidemillError, Failure.FINAL),
     )
     return next((kind for cls, kind in table if isinstance(error, cls)), Failure.TRANSIENT)

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from tidemill.core.errors import TidemillError, UserError
+from tidemill.core.errors import JobFailed, UserError
 from tidemill.core.ports import Work
 
 __all__ = ["ENVIRONMENT", "CommandFailed", "CommandTimedOut", "payload", "run_command"]
@@ -34,11 +34,11 @@ LAST_LINES = 10
 Files = Mapping[str, Sequence[str]]
 
 
-class CommandFailed(TidemillError):
+class CommandFailed(JobFailed):
     """A command ended with an exit code that is not zero."""
 
 
-class CommandTimedOut(TidemillError):
+class CommandTimedOut(JobFailed):
     """A command took longer than its timeout and was ended."""
 
 

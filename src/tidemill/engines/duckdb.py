@@ -98,7 +98,8 @@ class DuckDBEngine:
             return statement
         if is_stored:
             statement = Statement(work.plan.statement, {asset.name: reader.read(part)})
-        return self._evaluator.evaluate(statement)
+        rows: ArrowStream = self._evaluator.evaluate(statement)
+        return rows
 
 
 def _schema(asset: Asset) -> dict[str, str] | None:

@@ -58,18 +58,21 @@ def read_file(path: Path, folder: Path) -> PythonFile:
     file = path.relative_to(folder).as_posix()
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
-    module = _loaded(path, file)
-    _refuse_dropped(path, file)
+    content = path.read_bytes()
+    module = _loaded(path, content, file)
+    _refuse_dropped(content, file)
     values = list({id(value): value for value in vars(module).values()}.values())
+    jobs = tuple(value for value in values if isinstance(value, Definition))
+    for job in jobs:
+        job.origin = job.origin or (path, content, folder)
     return PythonFile(
         file,
-        tuple(value for value in values if isinstance(value, Definition)),
+        jobs,
         tuple(value for value in values if isinstance(value, Declaration)),
     )
 
 
-def _loaded(path: Path, file: str) -> ModuleType:
-    content = path.read_bytes()
+def _loaded(path: Path, content: bytes, file: str) -> ModuleType:
     name = f"_tidemill_{path.stem}_{hashlib.sha256(str(path).encode() + content).hexdigest()[:16]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -97,9 +100,9 @@ def _raised(error: BaseException, path: Path, file: str) -> DefinitionError:
     return DefinitionError(message, place=str(Place(file, line or 0)), mend="mend the file; the other files are loaded")
 
 
-def _refuse_dropped(path: Path, file: str) -> None:
+def _refuse_dropped(content: bytes, file: str) -> None:
     """A declaration that no name keeps would be lost without a word."""
-    for node in ast.parse(path.read_bytes()).body:
+    for node in ast.parse(content).body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             called = node.value.func
             word = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")

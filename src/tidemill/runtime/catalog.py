@@ -3,6 +3,7 @@
 Rules of this file:
   * a plan is made once per job version, when first needed, after the plans of the jobs upstream (which give the tables
     their columns); nothing here touches a store;
+  * what nobody declared is learned from the first rows, and frozen for that version of the job;
   * replacing a definition forgets its plan and the plans that were made from its columns.
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from threading import RLock
 
-from tidemill.core.model import Asset, AssetKind, Home, Job, Takes
+from tidemill.core.model import Asset, AssetKind, Column, Home, Job, Takes
 from tidemill.core.ports import Engine, Plan
 
 __all__ = ["Catalog"]
@@ -27,6 +28,7 @@ class Catalog:
     engines: Mapping[Takes, Engine] = field(default_factory=dict)
     timezone: str = "UTC"
     _plans: dict[str, tuple[str, Plan]] = field(default_factory=dict)
+    _learned: dict[str, tuple[str, tuple[Column, ...]]] = field(default_factory=dict)
     _lock: RLock = field(default_factory=RLock)
 
     def put(self, job: Job) -> None:
@@ -50,8 +52,18 @@ class Catalog:
             if known is not None and known[0] == job.version:
                 return known[1]
             plan = self.engines[job.takes].plan(job, {name: self.asset(name) for name in job.inputs})
+            version, columns = self._learned.get(job.name, ("", ()))
+            if not plan.columns and version == job.version:
+                plan = replace(plan, columns=columns)
             self._plans[job.name] = (job.version, plan)
             return plan
+
+    def learn(self, job: Job, columns: tuple[Column, ...]) -> None:
+        """The columns of an undeclared output, known from its first rows and frozen from then on for this version."""
+        with self._lock:
+            if columns and self._learned.get(job.name) != (job.version, columns):
+                self._learned[job.name] = (job.version, columns)
+                self._plans.clear()
 
     def asset(self, name: str) -> Asset:
         """An asset with its columns as far as they are known: a table's come from the job that writes it."""

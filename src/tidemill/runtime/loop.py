@@ -90,6 +90,14 @@ class Services:
     counts_from: Callable[[str], int] = lambda _job: 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A place in the queue of events that somebody waits for."""
+
+    waits_idle: bool
+    reached: threading.Event = field(default_factory=threading.Event)
+
+
 class Loop:
     """One loop over one state."""
 
@@ -97,7 +105,7 @@ class Loop:
         self.state = state
         self._services = services
         self._workers = workers
-        self._events: queue.SimpleQueue[Event | threading.Event | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Event | _Mark | None] = queue.SimpleQueue()
         self._waiting: list[threading.Event] = []
         self._lane: list[tuple[Start, str]] = []
 
@@ -109,21 +117,29 @@ class Loop:
         """Make `run` return after the event it is handling; runs that go on are finished by their workers."""
         self._events.put(None)
 
+    def when_handled(self) -> threading.Event:
+        """An event that is set once everything posted before is handled."""
+        mark = _Mark(waits_idle=False)
+        self._events.put(mark)
+        return mark.reached
+
     def when_idle(self) -> threading.Event:
         """An event that is set once everything posted before is handled and nothing runs, retries or is looked at."""
-        idle = threading.Event()
-        self._events.put(idle)
-        return idle
+        mark = _Mark(waits_idle=True)
+        self._events.put(mark)
+        return mark.reached
 
     def run(self) -> None:
         """Handle events until stopped."""
         while (event := self._next()) is not None:
-            if isinstance(event, threading.Event):
-                self._waiting.append(event)
-            else:
+            if not isinstance(event, _Mark):
                 self.handle(event)
+            elif event.waits_idle:
+                self._waiting.append(event.reached)
+            else:
+                event.reached.set()
 
-    def _next(self) -> Event | threading.Event | None:
+    def _next(self) -> Event | _Mark | None:
         try:
             return self._events.get(block=False)
         except queue.Empty:

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from tidemill.core import pace
-from tidemill.core.change import ArrowStream, Images, Output, Slice
+from tidemill.core.change import ArrowStream, Images, Output, Shaped, Slice, Statement
 from tidemill.core.event import Start
-from tidemill.core.model import AssetKind, Home, Job
+from tidemill.core.model import AssetKind, Column, Home, Job
 from tidemill.core.orchestrate import on_cursor
 from tidemill.core.ports import Head, Plan, Progress, Reader, Store, Table, Transaction, Work
 from tidemill.runtime.catalog import Catalog
@@ -67,6 +67,11 @@ class Snapshot:
     def _home(self, asset: str) -> Reader:
         in_tables = asset in self._mirrored or self._catalog.assets[asset].home is Home.TABLES
         return self._tables if in_tables else self._ledger
+
+    def evaluate(self, statement: Statement) -> ArrowStream:
+        """The rows of a statement over the tables store, at this snapshot (extracts)."""
+        rows: ArrowStream = self._tables.evaluate(statement)  # type: ignore[attr-defined]
+        return rows
 
     def is_rows(self, asset: str) -> bool:
         """Whether the asset's log is made of rows (and not of versions)."""
@@ -255,9 +260,6 @@ class _Run:
             excluding=excluding,
             attempt=self.start.attempt,
         )
-        for asset in self.job.outputs:
-            if self.catalog.assets[asset].kind is AssetKind.TABLE:
-                self.transaction.define(Table(asset, self.plan.columns, self.plan.key))
         engine = self.catalog.engines[self.job.takes]
         return sum(
             self._write_outputs(engine.compute(part, self.snapshot))
@@ -271,7 +273,19 @@ class _Run:
         )
 
     def _write_outputs(self, outputs: Mapping[str, Output]) -> int:
+        for asset, output in outputs.items():
+            if self.catalog.assets[asset].kind is AssetKind.TABLE:
+                self.transaction.define(Table(asset, self._columns(output), self.plan.key))
         return sum(self.transaction.write(asset, output) for asset, output in outputs.items())
+
+    def _columns(self, output: Output) -> tuple[Column, ...]:
+        """The columns of a table: as planned, else as its first rows show them."""
+        if self.plan.columns or not isinstance(output.rows, Shaped):
+            return self.plan.columns
+        if output.rows.columns:
+            self.catalog.learn(self.job, output.rows.columns)
+            self.plan = replace(self.plan, columns=output.rows.columns)
+        return output.rows.columns
 
     def _progress(
         self, before: Progress | None, ranges: Mapping[str, tuple[int, int]], heads: Mapping[str, Head]

@@ -35,7 +35,8 @@ class ThreadWorkers:
         """Finish what runs; returns whether all of it ended in time."""
         for lane in self._lanes.values():
             lane.close()
-        return all([lane.join(timeout_seconds) for lane in self._lanes.values()])
+        ended = [lane.join(timeout_seconds) for lane in self._lanes.values()]
+        return all(ended)
 
 
 class _LaneThreads:

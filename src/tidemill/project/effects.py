@@ -1,0 +1,91 @@
+"""What runs with outside effects do: call a function, start a command, write an extract.
+
+Rules of this file:
+  * an effect gets the pinned work, a reader and the idempotency key; it answers with the versions its outputs have now;
+  * it may be called again with the same key: nothing here remembers that it was called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+
+from tidemill.connectors.extract import write_extract
+from tidemill.core.change import Statement
+from tidemill.core.model import Job, Takes
+from tidemill.core.ports import Reader, Work
+from tidemill.engines.command import run_command
+from tidemill.engines.duckdb import DuckDBEngine
+from tidemill.engines.python import PythonEngine
+from tidemill.runtime.catalog import Catalog
+from tidemill.runtime.outside import Effect
+
+__all__ = ["Effects", "RunLogs"]
+
+
+class _Evaluates(Protocol):
+    def evaluate(self, statement: Statement) -> pa.Table: ...
+
+
+class RunLogs:
+    """What runs print, one text file a run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, run: str) -> Path:
+        """The log file of a run; its folder is made when first needed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder / f"{run}.log"
+
+    def writer(self, run: str) -> Callable[[str], None]:
+        """A function that appends a line to the run's log."""
+
+        def write(line: str) -> None:
+            with self.path(run).open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+        return write
+
+    def read(self, run: str) -> list[str]:
+        """The lines of a run's log; none where it wrote nothing."""
+        path = self.folder / f"{run}.log"
+        return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+
+
+@dataclass(slots=True)
+class Effects:
+    """Chooses the effect of a job."""
+
+    catalog: Catalog
+    python: PythonEngine
+    sql: DuckDBEngine
+    folder: Path
+    logs: RunLogs
+
+    def of(self, job: Job) -> Effect:
+        """The effect of this job's runs."""
+        if job.takes is Takes.RUN:
+            return self._call
+        if job.takes is Takes.COMMAND:
+            return self._command
+        return self._extract
+
+    def _call(self, work: Work, reader: Reader, key: str) -> Mapping[str, str]:
+        return self.python.effect(work, reader, key, self.logs.writer(work.run))
+
+    def _command(self, work: Work, reader: Reader, key: str) -> Mapping[str, str]:
+        del reader
+        run_command(work, key, folder=self.folder, log=self.logs.path(work.run))
+        return {}
+
+    def _extract(self, work: Work, reader: Reader, key: str) -> Mapping[str, str]:
+        del key
+        name = work.job.outputs[0]
+        asset = self.catalog.assets[name]
+        rows = reader.evaluate(self.sql.statement(work))  # type: ignore[attr-defined]
+        return {name: write_extract(rows, self.folder / asset.path, asset.format or "csv")}

@@ -1,0 +1,325 @@
+"""`Mill`: an open project, and everything that can be asked of it (see operations.py).
+
+Rules of this file:
+  * it wires operations to the machine and decides nothing: deciding is the heart's, shapes are in reports.py;
+  * any thread may call; the loop has a thread of its own, and every change of its state goes through events.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from tidemill.core.errors import NotFound, OperatorError, UserError
+from tidemill.core.event import Defined, Landed, Paused, Requested, Resumed
+from tidemill.core.model import Asset, AssetKind, Job, Mode
+from tidemill.core.ports import Head, Receipt, RunRecord
+from tidemill.project import reports, wiring
+from tidemill.project.loading import load
+from tidemill.project.operations import Json, Progress
+from tidemill.project.owner import Owner, acquire
+from tidemill.project.wiring import Machine
+from tidemill.runtime.journal import as_json
+
+__all__ = ["Mill", "open", "open_mill"]
+
+SETTLE_SECONDS = 0.5
+"""Time between two looks at a file that must not have changed between them (rule 4)."""
+
+
+def open_mill(folder: str | Path, env: str = "", *, only: Iterable[str] = (), mode: str = "command") -> Mill:
+    """Open a project as its owner. The caller holds the project's lock (owner.py). Raises what is wrong with it."""
+    definitions = load(folder, env or None)
+    if mode == "run" or not definitions.jobs:
+        definitions.check()
+    return Mill(wiring.assemble(definitions, only=frozenset(only) or None))
+
+
+def open(folder: str | Path, env: str = "") -> Mill:  # noqa: A001 - the public name is `tidemill.open`
+    """Open a project from Python: `tm.open("flights")` gives `.emit()`, `.query()` and `.run()`.
+
+    Raises OperatorError where another process owns the project, DefinitionError where it does not load.
+    """
+    owner = acquire(folder, command="python")
+    if not isinstance(owner, Owner):
+        raise OperatorError(
+            f"process {owner.pid} owns this project ({owner.command})",
+            mend="stop it, or use the command line beside it",
+        )
+    try:
+        mill = open_mill(folder, env, mode="run")
+    except BaseException:
+        owner.release()
+        raise
+    mill.on_close = owner.release
+    return mill
+
+
+class Mill:
+    """An open project; a context manager."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self._closing = threading.Lock()
+        self._is_closed = False
+        self.on_close: Callable[[], None] = lambda: None
+        for event in wiring.opening_events(machine):
+            machine.loop.post(event)
+        self._thread = threading.Thread(target=machine.loop.run, name="tidemill-loop", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Mill:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def folder(self) -> Path:
+        """The project's folder."""
+        return self.machine.definitions.folder
+
+    # --------------------------------------------------------------------------------------- changes in
+
+    def emit(self, asset: str, data: bytes | Iterable[dict[str, Any]], *, source: str = "", mark: str = "") -> Json:
+        """Hand events (NDJSON bytes, or dictionaries) to a topic; durable on return."""
+        topic = self._asset(asset)
+        if topic.kind is AssetKind.EXTERNAL:
+            return self.touch(asset)
+        if topic.kind is not AssetKind.TOPIC:
+            raise UserError(f"`{asset}` is a {topic.kind.value}: events go to topics", mend="name a topic")
+        if not isinstance(data, bytes):
+            data = b"".join(msgspec.json.encode(row) + b"\n" for row in data)
+        receipt = self.machine.ledger.append(topic, data, source=source, mark=mark)
+        return self._received(asset, receipt)
+
+    def touch(self, asset: str, version: str = "") -> Json:
+        """Say that an external asset changed."""
+        if self._asset(asset).kind is not AssetKind.EXTERNAL:
+            raise UserError(f"`{asset}` is not external", mend="give rows to emit, or land a file")
+        return self._received(asset, self.machine.ledger.touch(asset, version))
+
+    def _received(self, asset: str, receipt: Receipt) -> Json:
+        if receipt.accepted:
+            self.machine.loop.post(Landed(asset, Head(receipt.head), self.machine.clock.now()))
+        results = [
+            {"index": r.index, "status": "parked", "reason": r.reason, "column": r.column} for r in receipt.refusals
+        ]
+        return {
+            "accepted": receipt.accepted,
+            "duplicate": receipt.duplicate,
+            "parked": receipt.parked,
+            "head": receipt.head,
+            "results": results,
+        }
+
+    def mark(self, asset: str, source: str) -> str:
+        """The last mark kept for `source` with `emit`, or ""."""
+        return self.machine.ledger.mark(asset, source)
+
+    def land(self, *, waits: bool = True) -> list[dict[str, Any]]:
+        """List all files assets and land what is new; `waits` looks again until every file is stable."""
+        landed = []
+        for asset in self.machine.catalog.assets.values():
+            if asset.kind is AssetKind.FILES:
+                landed.append(self._land(asset, waits=waits))
+        return landed
+
+    def _land(self, asset: Asset, *, waits: bool) -> dict[str, Any]:
+        landing = wiring.landing_of(self.machine, asset)
+        taken: list[str] = []
+        rejected: dict[str, str] = {}
+        while True:
+            result = landing.look()
+            taken += result.taken
+            rejected |= result.rejected
+            if result.taken or result.rejected:
+                self.machine.loop.post(Landed(asset.name, result.head, self.machine.clock.now(), stirs=True))
+            if result.is_settled or not waits:
+                return {"asset": asset.name, "taken": taken, "rejected": rejected, "settled": result.is_settled}
+            threading.Event().wait(SETTLE_SECONDS)
+
+    # --------------------------------------------------------------------------------------- running
+
+    def run(self, jobs: Sequence[str] = (), *, force: bool = False, progress: Progress | None = None) -> Json:
+        """Do all that is due and stop when idle."""
+        for name in jobs:
+            self._job(name)
+        counts = _Counts(progress)
+        self.machine.journal.listeners.append(counts.hear)
+        try:
+            self.land()
+            self.machine.loop.post(Requested(self.machine.clock.now(), tuple(jobs), force))
+            self._until_idle()
+        finally:
+            self.machine.journal.listeners.remove(counts.hear)
+        self.machine.journal.flush()
+        return counts.summary()
+
+    def _until_idle(self) -> None:
+        idle = self.machine.loop.when_idle()
+        while not idle.wait(0.2):
+            if not self._thread.is_alive():
+                raise RuntimeError("the loop ended unexpectedly")
+
+    # --------------------------------------------------------------------------------------- asking
+
+    def query(self, sql: str) -> list[Json]:
+        """The rows of a query over assets."""
+        return reports.plain_rows(self.arrow(sql))
+
+    def arrow(self, sql: str) -> Any:
+        """The rows of a query over assets, as an Arrow table."""
+        return reports.answer(self.machine, sql)
+
+    def map(self) -> list[Json]:
+        """The object mapping."""
+        return reports.mapping(self.machine)
+
+    def assets(self) -> list[Json]:
+        """Every asset."""
+        return reports.assets(self.machine)
+
+    def status(self) -> Json:
+        """Lag and freshness per asset and job, and the alarms."""
+        return reports.status(self.machine)
+
+    def runs(self, *, job: str = "", state: str = "", run: str = "", limit: int = 100) -> list[Json]:
+        """Run reports, newest first."""
+        self.machine.journal.flush()
+        return [as_json(record) for record in self.machine.ledger.runs(job=job, state=state, run=run, limit=limit)]
+
+    def logs(self, run: str) -> list[str]:
+        """What a run printed or logged."""
+        if not self.runs(run=run, limit=1):
+            raise NotFound(f"there is no run {run}", mend="list them with: tidemill runs")
+        return self.machine.logs.read(run)
+
+    def explain(self, job: str) -> Json:
+        """Why a job runs, or does not."""
+        self._job(job)
+        self.machine.journal.flush()
+        return reports.explain(self.machine, job)
+
+    def dead(self, *, asset: str = "", limit: int = 100) -> list[Json]:
+        """Dead letters: parked at the door, and parked by jobs."""
+        return reports.dead_letters(self.machine, asset, limit)
+
+    def plan(self) -> Json:
+        """What would run, and how each job is maintained."""
+        return reports.plan(self.machine)
+
+    # --------------------------------------------------------------------------------------- steering
+
+    def mode(self, job: str, word: str | None = None) -> Json:
+        """The mode of a job, after overriding it where a word is given."""
+        written = self._job(job)
+        if word is not None:
+            chosen = _mode(word)
+            said = None if chosen is written.mode else {"word": str(chosen), "file": str(written.mode)}
+            self.machine.ledger.note("mode", job, said)
+            changed = wiring.overridden(self.machine, written)
+            self.machine.catalog.put(changed)
+            self.machine.loop.post(Defined(changed, None, self.machine.clock.now()))
+        now = wiring.overridden(self.machine, written).mode
+        return {"job": job, "mode": str(now), "override": now is not written.mode}
+
+    def pause(self, job: str) -> Json:
+        """Start no more runs of the job."""
+        self._job(job)
+        self.machine.ledger.note("paused", job, True)
+        return self._tell(job, Paused(job, self.machine.clock.now()))
+
+    def resume(self, job: str, start: str = "last") -> Json:
+        """Let the job run again."""
+        self._job(job)
+        self.machine.ledger.note("paused", job, None)
+        progress = reports.moved(self.machine, job, start) if start != "last" else None
+        reports.restart_parked_count(self.machine, job)
+        return self._tell(job, Resumed(job, self.machine.clock.now(), progress))
+
+    def retry(self, job: str) -> Json:
+        """Judge a held or retrying job again at once."""
+        self._job(job)
+        return self._tell(job, Resumed(job, self.machine.clock.now()))
+
+    def cancel(self, run: str) -> Json:
+        """Cancel a run that is going on: its result is not committed, its job is paused."""
+        found = self.runs(run=run, limit=1)
+        if not found:
+            raise NotFound(f"there is no run {run}", mend="list them with: tidemill runs --state running")
+        raise UserError(f"run {run} is {found[0]['state']}", mend="pause its job, or stop the owner")
+
+    def apply(self) -> Json:
+        """Let held runs go."""
+        held = [name for name, job in self.machine.loop.state.jobs.items() if job.phase == "held"]
+        for name in held:
+            self.machine.released.add(name)
+            self.machine.services.late_releases.add(name)
+            self.machine.loop.post(Resumed(name, self.machine.clock.now()))
+        return {"applied": [], "released": held}
+
+    def backup(self, target: str) -> Json:
+        """A consistent copy of the state, cursors included."""
+        return reports.backup(self.machine, Path(target))
+
+    def close(self) -> None:
+        """Finish what runs and release everything; idempotent."""
+        with self._closing:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        self.machine.loop.stop()
+        self._thread.join()
+        self.machine.close()
+        self.on_close()
+
+    # --------------------------------------------------------------------------------------- helpers
+
+    def _asset(self, name: str) -> Asset:
+        return reports.found(self.machine.catalog.assets, name, "asset")
+
+    def _job(self, name: str) -> Job:
+        return reports.found(self.machine.definitions.jobs, name, "job")
+
+    def _tell(self, job: str, event: Paused | Resumed) -> Json:
+        self.machine.loop.post(event)
+        handled = self.machine.loop.when_handled()
+        handled.wait()
+        return {"job": job, "state": reports.job_state(self.machine, job)}
+
+
+class _Counts:
+    """Counts the runs that end while it listens."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._outcome: dict[str, str] = {}
+        self._changes = 0
+
+    def hear(self, record: RunRecord) -> None:
+        """One report."""
+        if self._progress is not None:
+            self._progress(as_json(record))
+        if record.state == "succeeded":
+            self._changes += record.rows_out
+        if record.state != "running":
+            self._outcome[record.run] = record.state
+
+    def summary(self) -> dict[str, int]:
+        """The counts of the outer contract."""
+        succeeded = sum(1 for state in self._outcome.values() if state == "succeeded")
+        failed = len(self._outcome) - succeeded
+        return {"runs": len(self._outcome), "succeeded": succeeded, "failed": failed, "changes": self._changes}
+
+
+def _mode(word: str) -> Mode:
+    try:
+        return Mode(word)
+    except ValueError:
+        raise UserError(f"`{word}` is not a mode", mend="use realtime, microbatch or batch") from None

@@ -1,0 +1,378 @@
+"""What an open project says of itself, in the shapes of the outer contract.
+
+Rules of this file:
+  * it reads: the stores, the definitions and the heart's state; only `moved` and `restart_parked_count` write;
+  * field names and their meaning are those of the outer contract; values are JSON values.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date, datetime, time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from tidemill.core.errors import NotFound, TidemillError, UserError
+from tidemill.core.model import Asset, AssetKind, Home, Job, OnError, Takes
+from tidemill.core.orchestrate import Phase
+from tidemill.core.ports import Plan, Progress, Table
+from tidemill.project.wiring import Machine
+from tidemill.runtime.parking import standing
+from tidemill.sql import analyse, expand, parse
+
+__all__ = [
+    "answer",
+    "assets",
+    "backup",
+    "dead_letters",
+    "explain",
+    "found",
+    "job_state",
+    "mapping",
+    "moved",
+    "plain_rows",
+    "plan",
+    "restart_parked_count",
+    "status",
+]
+
+T = TypeVar("T")
+
+
+def found(named: Mapping[str, T], name: str, kind: str) -> T:
+    """The thing of that name. Raises NotFound with the nearest one."""
+    if name in named:
+        return named[name]
+    near = difflib.get_close_matches(name, named, 1)
+    raise NotFound(f"there is no {kind} `{name}`", mend=f"did you mean `{near[0]}`?" if near else "see: tidemill ls")
+
+
+# ------------------------------------------------------------------------------------------------- rows
+
+
+def plain_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """Rows as JSON values: integers exact, decimals as text, times ISO 8601, NaN as null (rule 7)."""
+    return [{name: plain(value) for name, value in row.items()} for row in table.to_pylist()]
+
+
+def plain(value: Any) -> Any:
+    """One value as a JSON value."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, Decimal) and value == value.to_integral_value() and value.as_tuple().exponent == 0:
+        return int(value)
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def answer(machine: Machine, sql: str) -> pa.Table:
+    """The rows of a query; what it reads is brought to head, or made empty where nothing was written yet."""
+    query = analyse(sql, "query")
+    known = {name.lower(): name for name in machine.catalog.assets}
+    views = dict(machine.definitions.views)
+    inputs, text = list(query.inputs), sql
+    if any(name.lower() in {view.lower() for view in views} for name in inputs):
+        tree = expand(parse(sql, "query", 1), views, "query")
+        text = tree.sql(dialect="duckdb")
+        inputs = list(analyse(text, "query").inputs)
+    names = [found(machine.catalog.assets, known.get(name.lower(), name), "asset") for name in inputs]
+    machine.mirrors.catch_up_all(asset.name for asset in names if asset.kind is AssetKind.TOPIC)
+    _make_empty(machine, [asset for asset in names if asset.kind is not AssetKind.TOPIC])
+    return machine.tables.query(text)
+
+
+def _make_empty(machine: Machine, wanted: list[Asset]) -> None:
+    """An output that never ran exists and is empty."""
+    transaction = machine.tables.begin()
+    try:
+        made = 0
+        for asset in wanted:
+            if asset.home is Home.TABLES and transaction.head(asset.name).offset == 0:
+                shaped = machine.catalog.asset(asset.name)
+                if shaped.columns:
+                    transaction.define(Table(asset.name, shaped.columns, shaped.key or None))
+                    made += 1
+        if made:
+            transaction.commit()
+    finally:
+        transaction.rollback()
+
+
+# --------------------------------------------------------------------------------------------- mapping
+
+
+def mapping(machine: Machine) -> list[dict[str, Any]]:
+    """The object mapping."""
+    return [
+        {"job": job.name, "inputs": list(job.inputs), "outputs": list(job.outputs), "mode": str(job.mode)}
+        for job in machine.catalog.jobs.values()
+    ]
+
+
+def assets(machine: Machine) -> list[dict[str, Any]]:
+    """Every asset, with who writes and who reads it."""
+    jobs = machine.catalog.jobs.values()
+    listed = []
+    for name in machine.catalog.assets:
+        asset = _shaped(machine, name)
+        listed.append(
+            {
+                "asset": name,
+                "kind": str(asset.kind),
+                "columns": {column.name: column.type for column in asset.columns},
+                "key": list(asset.key),
+                "writer": next((job.name for job in jobs if name in job.outputs), None),
+                "readers": [job.name for job in jobs if name in job.inputs],
+                "description": asset.description,
+                "owner": asset.owner,
+                "tags": list(asset.tags),
+            }
+        )
+    return listed
+
+
+def _shaped(machine: Machine, name: str) -> Asset:
+    try:
+        return machine.catalog.asset(name)
+    except TidemillError:
+        return machine.catalog.assets[name]
+
+
+# ---------------------------------------------------------------------------------------------- status
+
+
+def status(machine: Machine) -> dict[str, Any]:
+    """Lag and freshness per asset and job, and the alarms that stand."""
+    held = machine.positions()
+    now = machine.clock.now()
+    landed: dict[str, float] = {}
+    for record in machine.ledger.runs(state="succeeded", limit=1_000):
+        for output in machine.catalog.jobs[record.job].outputs if record.job in machine.catalog.jobs else ():
+            landed.setdefault(output, record.finished_at or 0.0)
+    heads = {name: held[asset.home].heads.get(name) for name, asset in machine.catalog.assets.items()}
+    listed = []
+    for name, asset in machine.catalog.assets.items():
+        head = heads[name]
+        listed.append(
+            {
+                "asset": name,
+                "kind": str(asset.kind),
+                "head": head.offset if head else 0,
+                "rows": head.rows if head else 0,
+                "freshness_seconds": round(now - landed[name], 3) if name in landed else None,
+            }
+        )
+    jobs = [_job_status(machine, job, held[job.home].progress.get(job.name), now) for job in _jobs(machine)]
+    alarms = [
+        {"kind": alert.kind, "job": alert.job, "reason": alert.reason, "at": alert.at}
+        for alert in machine.journal.alarms.values()
+    ]
+    problems = [{"kind": "definition", "job": "", "reason": str(p), "at": now} for p in machine.definitions.problems]
+    return {"assets": listed, "jobs": jobs, "alarms": alarms + problems}
+
+
+def _jobs(machine: Machine) -> list[Job]:
+    return list(machine.catalog.jobs.values())
+
+
+def _job_status(machine: Machine, job: Job, progress: Progress | None, now: float) -> dict[str, Any]:
+    cursors = progress.cursors if progress is not None else {}
+    lag = sum(max(0, machine.loop.state.head(asset) - cursors.get(asset, 0)) for asset in job.inputs)
+    served = progress.served_at if progress is not None and progress.run else None
+    return {
+        "job": job.name,
+        "mode": str(job.mode),
+        "state": job_state(machine, job.name),
+        "lag_changes": lag,
+        "lag_seconds": 0.0 if not lag else (round(now - served, 3) if served else None),
+        "freshness_seconds": round(now - served, 3) if served else None,
+    }
+
+
+def job_state(machine: Machine, name: str) -> str:
+    """idle, due, running, retrying, held, paused or pending."""
+    job = machine.loop.state.jobs.get(name)
+    if job is None:
+        return "pending"
+    if job.phase is Phase.IDLE and machine.loop.state.readiness(name, machine.clock.now()).is_ready:
+        return "due"
+    return str(job.phase)
+
+
+# --------------------------------------------------------------------------------------------- explain
+
+
+def explain(machine: Machine, name: str) -> dict[str, Any]:
+    """Why a job runs, or does not; and the readiness that its last start stored."""
+    readiness = machine.loop.state.readiness(name, machine.clock.now())
+    job = machine.loop.state.jobs[name]
+    last = machine.ledger.runs(job=name, limit=1)
+    return {
+        "job": name,
+        "ready": readiness.is_ready,
+        "because": list(readiness.because),
+        "state": job_state(machine, name),
+        "mode": str(job.job.mode),
+        "next_at": readiness.next_at,
+        "inputs": {
+            asset: {"head": machine.loop.state.head(asset), "cursor": job.cursors.get(asset, 0)}
+            for asset in job.job.inputs
+        },
+        "last_start": None
+        if not last
+        else {
+            "run": last[0].run,
+            "state": last[0].state,
+            "at": last[0].started_at,
+            "attempt": last[0].attempt,
+            "because": list(last[0].readiness.get("because", [])),
+            "error": last[0].error,
+        },
+    }
+
+
+def plan(machine: Machine) -> dict[str, Any]:
+    """How each job is maintained, what it guarantees, and whether it would run now."""
+    listed = []
+    for job in _jobs(machine):
+        made = None if job.takes is Takes.COMMAND else machine.catalog.plan(job)
+        readiness = machine.loop.state.readiness(job.name, machine.clock.now())
+        listed.append(
+            {
+                "job": job.name,
+                "mode": str(job.mode),
+                "maintained": _maintained(job, made),
+                "reason": made.reason if made else "",
+                "guarantee": guarantee(machine, job),
+                "ready": readiness.is_ready,
+                "because": list(readiness.because),
+            }
+        )
+    return {"changes": [], "jobs": listed}
+
+
+def _maintained(job: Job, made: Plan | None) -> str:
+    if job.is_outside or made is None:
+        return "outside: at least once, with a stable key"
+    if made.kind == "rowwise":
+        return "row by row: only rows that changed are computed"
+    cap = ", max_changes does not apply" if job.max_changes else ""
+    return f"recompute and difference{cap}"
+
+
+def guarantee(machine: Machine, job: Job) -> str:
+    """What is guaranteed, computed from what the inputs, the engine and the output can do (rule 11)."""
+    outside = "at least once, with a stable key" if job.is_outside else "exactly once"
+    doors = [
+        name
+        for name in job.inputs
+        if machine.catalog.assets[name].kind is AssetKind.TOPIC
+        and not machine.catalog.assets[name].id
+        and machine.catalog.assets[name].semantics == "append"
+    ]
+    at_door = f"; at least once at the door of {', '.join(doors)} (no id)" if doors else ""
+    stops = "" if job.on_error is OnError.PARK else "; all or nothing (on_error: stop)"
+    return outside + at_door + stops
+
+
+# ---------------------------------------------------------------------------------------- dead letters
+
+
+def dead_letters(machine: Machine, asset: str, limit: int) -> list[dict[str, Any]]:
+    """Events parked at the door and rows parked by jobs."""
+    letters = list(machine.ledger.dead(asset=asset, limit=limit))
+    for job in _jobs(machine):
+        transaction = machine.stores[job.home].begin(exclusive=False)
+        try:
+            parked = standing(transaction, job)
+        finally:
+            transaction.rollback()
+        letters += [
+            {
+                "id": f"{job.name}/{row.asset}/{row.rid}",
+                "asset": row.asset,
+                "job": job.name,
+                "stage": "transform",
+                "reason": row.reason,
+                "payload": row.payload,
+                "attempts": 1,
+                "state": "parked",
+            }
+            for row in parked
+            if not asset or row.asset == asset
+        ]
+    return letters[:limit]
+
+
+# ------------------------------------------------------------------------------------------- steering
+
+
+def moved(machine: Machine, name: str, start: str) -> Progress:
+    """Move a job's cursors forward: to the heads ("now") or to an offset. Raises UserError for moving back."""
+    job = machine.catalog.jobs[name]
+    store = machine.stores[job.home]
+    transaction = store.begin()
+    try:
+        before = transaction.progress(name)
+        cursors = dict(before.cursors) if before is not None else {}
+        for asset in job.inputs:
+            head = machine.loop.state.head(asset)
+            target = head if start == "now" else _offset(start)
+            if not cursors.get(asset, 0) <= target <= head:
+                raise UserError(
+                    f"`{asset}` is read to {cursors.get(asset, 0)} and reaches {head}: {target} is not between",
+                    mend="a cursor never moves back; use `tidemill replay` for what was read already",
+                )
+            cursors[asset] = target
+        base = before or Progress(name, job.version)
+        progress = replace(base, cursors=cursors, pinned=None)
+        transaction.settle(progress, before)
+        transaction.commit()
+        return progress
+    finally:
+        transaction.rollback()
+
+
+def _offset(text: str) -> int:
+    if not text.isdigit():
+        raise UserError(f"`{text}` is not a place to resume from", mend="use last, now, or an offset")
+    return int(text)
+
+
+def restart_parked_count(machine: Machine, name: str) -> None:
+    """Parked rows count towards too many only from the job's cursor on (rule 14)."""
+    job = machine.catalog.jobs[name]
+    state = machine.loop.state.jobs.get(name)
+    if state is not None and job.inputs:
+        machine.ledger.note("counts_from", name, max(state.cursors.get(asset, 0) for asset in job.inputs))
+
+
+def backup(machine: Machine, target: Path) -> dict[str, Any]:
+    """Copy both stores consistently: the tables first, so that no cursor in the copy is ahead of its log."""
+    target.mkdir(parents=True, exist_ok=True)
+    machine.journal.flush()
+    files = [machine.tables.backup(target)]
+    ledger = target / "ledger.db"
+    machine.ledger.backup(ledger)
+    files.append(ledger)
+    (target / "backup.json").write_text(json.dumps({"project": machine.definitions.name, "at": machine.clock.now()}))
+    files.append(target / "backup.json")
+    return {
+        "target": str(target),
+        "files": [path.name for path in files],
+        "bytes": sum(path.stat().st_size for path in files),
+    }

@@ -1,0 +1,228 @@
+"""Putting a project together: stores, engines, the heart's state and the loop, from definitions.
+
+Rules of this file:
+  * everything that could be another implementation is chosen here and nowhere else;
+  * opening claims both stores, so that a process that was the owner before can commit nothing more;
+  * the heart's state is built from the stores alone (rule 12).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tidemill.connectors.files import FilesSource
+from tidemill.core.event import Defined, Event, Landed
+from tidemill.core.model import Asset, AssetKind, Home, Job, Mode, StartFrom, Takes
+from tidemill.core.orchestrate import State
+from tidemill.core.ports import Head, Positions, Progress, Source, Store, Table
+from tidemill.engines.duckdb import DuckDBEngine
+from tidemill.engines.python import PythonEngine
+from tidemill.project.definitions import Definitions
+from tidemill.project.effects import Effects, RunLogs
+from tidemill.project.schedule import moments_in
+from tidemill.runtime.catalog import Catalog
+from tidemill.runtime.journal import LedgerJournal, settle_reports
+from tidemill.runtime.landing import Landing
+from tidemill.runtime.look import Looker
+from tidemill.runtime.loop import Loop, Services
+from tidemill.runtime.mirror import Mirrors
+from tidemill.runtime.outside import Outside
+from tidemill.runtime.perform import Performer
+from tidemill.runtime.workers import ThreadWorkers
+from tidemill.stores.duckdb import DuckDBStore
+from tidemill.stores.sqlite import SQLiteStore
+
+__all__ = ["Machine", "SystemClock", "assemble"]
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+
+@dataclass(slots=True)
+class Machine:
+    """An assembled project: everything that runs it. `released` are held jobs that a person let go."""
+
+    definitions: Definitions
+    state_folder: Path
+    ledger: SQLiteStore
+    tables: DuckDBStore
+    catalog: Catalog
+    python: PythonEngine
+    mirrors: Mirrors
+    journal: LedgerJournal
+    logs: RunLogs
+    clock: SystemClock
+    workers: ThreadWorkers
+    loop: Loop
+    services: Services
+    landings: dict[str, Landing] = field(default_factory=dict)
+    released: set[str] = field(default_factory=set)
+
+    @property
+    def stores(self) -> dict[Home, SQLiteStore | DuckDBStore]:
+        """Both stores by home."""
+        return {Home.LEDGER: self.ledger, Home.TABLES: self.tables}
+
+    def positions(self) -> dict[Home, Positions]:
+        """What both stores know."""
+        return {home: store.positions() for home, store in self.stores.items()}
+
+    def close(self) -> None:
+        """Finish what runs, then release the stores."""
+        self.workers.stop()
+        self.journal.close()
+        self.tables.close()
+        self.ledger.close()
+
+
+def assemble(definitions: Definitions, *, only: frozenset[str] | None = None) -> Machine:
+    """Open the stores of a project and build everything on them; starts no thread but the journal's."""
+    folder = definitions.folder / ".tidemill"
+    folder.mkdir(exist_ok=True)
+    ledger, tables = SQLiteStore(folder / "ledger.db"), DuckDBStore(folder / "tables.duckdb")
+    ledger.claim()
+    tables.claim()
+    clock = SystemClock()
+    catalog = Catalog(assets=dict(definitions.assets), timezone=definitions.timezone)
+    python = PythonEngine(definitions.jobs.values(), definitions.functions)
+    sql = DuckDBEngine(tables, catalog.asset, lambda: definitions.views)
+    catalog.engines = {Takes.SQL: sql, **dict.fromkeys((Takes.ROW, Takes.TABLE, Takes.FULL, Takes.RUN), python)}
+    stores: dict[Home, Store] = {Home.LEDGER: ledger, Home.TABLES: tables}
+    mirrors = Mirrors(catalog, tables, ledger)
+    journal = LedgerJournal(ledger, catalog, clock)
+    logs = RunLogs(folder / "logs")
+    released: set[str] = set()
+    effects = Effects(catalog, python, sql, definitions.folder, logs)
+    performer = Performer(catalog, stores, mirrors)
+    outside = Outside(catalog, stores, mirrors, effects.of, released.__contains__)
+    services = Services(performer, outside, Looker(catalog, stores, mirrors), journal, clock, random.random)
+    workers = ThreadWorkers()
+    state = State(moments_in(definitions.timezone), only)
+    machine = Machine(
+        definitions=definitions,
+        state_folder=folder,
+        ledger=ledger,
+        tables=tables,
+        catalog=catalog,
+        python=python,
+        mirrors=mirrors,
+        journal=journal,
+        logs=logs,
+        clock=clock,
+        workers=workers,
+        loop=Loop(state, services, workers),
+        services=services,
+        released=released,
+    )
+    declare_topics(machine, definitions.assets)
+    learn_columns(machine)
+    return machine
+
+
+def learn_columns(machine: Machine) -> None:
+    """Take the columns that outputs got from their first rows from the store that holds them."""
+    shapes, progress = machine.tables.shapes(), machine.tables.positions().progress
+    for job in machine.definitions.jobs.values():
+        known = progress.get(job.name)
+        if job.home is Home.TABLES and not job.columns and known is not None and known.version == job.version:
+            machine.catalog.learn(job, shapes.get(job.outputs[0], ()))
+
+
+def declare_topics(machine: Machine, assets: Mapping[str, Asset]) -> None:
+    """Tell the ledger the shapes of topics, which it needs to give typed rows."""
+    topics = [asset for asset in assets.values() if asset.kind is AssetKind.TOPIC and asset.columns]
+    transaction = machine.ledger.begin()
+    try:
+        for topic in topics:
+            transaction.define(Table(topic.name, topic.columns, topic.key or None))
+        transaction.commit()
+    finally:
+        transaction.rollback()
+
+
+def landing_of(machine: Machine, asset: Asset) -> Landing:
+    """The landing of a files asset."""
+    found = machine.landings.get(asset.name)
+    if found is None or found.asset != asset:
+        source: Source = FilesSource(asset, machine.definitions.folder)
+        found = machine.landings[asset.name] = Landing(asset, source, machine.tables)
+    return found
+
+
+def opening_events(machine: Machine) -> list[Event]:
+    """The events that build the heart's state from the stores: every head, then every job."""
+    now = machine.clock.now()
+    held = machine.positions()
+    settle_reports(machine.ledger, {str(home): positions for home, positions in held.items()}, now)
+    events: list[Event] = []
+    for name, head in heads_of(machine, held).items():
+        events.append(Landed(name, head, now))
+    is_first = not machine.ledger.notes("definition")
+    for job in machine.definitions.jobs.values():
+        events.append(defined(machine, job, held[job.home], is_first=is_first))
+    return events
+
+
+def heads_of(machine: Machine, held: Mapping[Home, Positions]) -> dict[str, Head]:
+    """The head of every asset, from the store it lives in (a topic's mirror does not count)."""
+    found = {}
+    for name, asset in machine.catalog.assets.items():
+        head = held[asset.home].heads.get(name)
+        if head is not None:
+            found[name] = head
+    return found
+
+
+def defined(machine: Machine, job: Job, held: Positions, *, is_first: bool) -> Defined:
+    """The event of a job's definition, with what people said about it (mode, pause) and where it starts."""
+    job = overridden(machine, job)
+    machine.catalog.put(job)
+    note = machine.ledger.notes("definition").get(job.name)
+    now = machine.clock.now()
+    progress = held.progress.get(job.name)
+    if note is None:
+        note = {"first_seen_at": now, "version": job.version}
+        machine.ledger.note("definition", job.name, note)
+        if progress is None and not is_first and job.is_outside and job.start_from is StartFrom.NOW:
+            progress = start_now(machine, job)
+    is_paused = job.name in machine.ledger.notes("paused")
+    return Defined(job, progress, now, float(note["first_seen_at"]), is_paused)
+
+
+def overridden(machine: Machine, job: Job) -> Job:
+    """The job with the mode that a person gave it, until the file's own mode changes."""
+    said: dict[str, Any] | None = machine.ledger.notes("mode").get(job.name)
+    if said is None:
+        return job
+    if said["file"] != str(job.mode):
+        machine.ledger.note("mode", job.name, None)
+        return job
+    return replace(job, mode=Mode(said["word"]))
+
+
+def start_now(machine: Machine, job: Job) -> Progress:
+    """Let a new job with outside effects begin at the present heads (rule 26)."""
+    heads = heads_of(machine, machine.positions())
+    progress = Progress(
+        job.name,
+        job.version,
+        {asset: heads[asset].offset for asset in job.inputs if asset in heads},
+        {asset: heads[asset].generation for asset in job.inputs if asset in heads},
+    )
+    transaction = machine.ledger.begin()
+    try:
+        transaction.settle(progress, None)
+        transaction.commit()
+    finally:
+        transaction.rollback()
+    return progress
