@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from tidemill.project.definitions import Definitions
 from tidemill.project.loading import load
+from tidemill.project.start import import_mapping, init
 
 if TYPE_CHECKING:
     from tidemill.project.mill import Mill, open
 
-__all__ = ["Definitions", "Mill", "load", "open"]
+__all__ = ["Definitions", "Mill", "import_mapping", "init", "load", "open"]
 
 
 def __getattr__(name: str) -> object:

@@ -14,11 +14,11 @@ import hashlib
 import inspect
 import json
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tidemill.core.model import Job
+from tidemill.core.model import Asset, Job
 
 __all__ = ["Draft", "own_source"]
 
@@ -34,14 +34,17 @@ class Draft:
     material: str
     mark: str = ""
     function: Callable[..., Any] | None = None
+    has_star: bool = False
 
-    def finished(self) -> Job:
-        """The job with its version: 32 hexadecimal digits."""
+    def finished(self, assets: Mapping[str, Asset]) -> Job:
+        """The job with its version: 32 hexadecimal digits. Where the SQL has a star, its inputs' columns count."""
         job = self.job
+        inputs = [assets[name] for name in job.inputs if name in assets] if self.has_star else []
+        stars = [[column.name for column in asset.columns] for asset in inputs]
         gated = [job.gate.column, job.gate.on_late] if job.gate else None
         key = None if job.key is None else list(job.key)
         listed = [list(job.inputs), list(job.outputs), key, job.takes, job.materialized, gated]
-        text = json.dumps([self.material, *listed, self.mark], ensure_ascii=False)
+        text = json.dumps([self.material, *listed, self.mark, stars], ensure_ascii=False)
         return replace(job, version=hashlib.sha256(text.encode()).hexdigest()[:32])
 
 

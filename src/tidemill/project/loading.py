@@ -273,7 +273,7 @@ class _Load:
         """Put jobs and assets together, and check the whole."""
         for name, draft in self.drafts.items():
             job = adopt_asset_words(draft.job, self.loaded.assets)
-            self.loaded.jobs[name] = replace(draft, job=job).finished()
+            self.loaded.jobs[name] = replace(draft, job=job).finished(self.loaded.assets)
             if draft.function is not None:
                 self.loaded.functions[name] = draft.function
         infer(self.loaded)

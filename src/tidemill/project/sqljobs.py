@@ -31,6 +31,8 @@ from tidemill.sql.views import expand
 __all__ = ["Cache", "Read", "SqlFile", "built", "expanded", "read_all"]
 
 CACHE_FORMAT = f"1/{ANALYSIS_VERSION}"
+_WORTH_KEEPING = 100
+"""Fewer looks than this are not worth a state folder where there is none yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ class Cache:
     def save(self) -> None:
         """Keep what this load used, if that differs from what is kept; a folder that cannot be written is fine."""
         if self._path is None or self._used.keys() == self._kept.keys():
+            return
+        if len(self._used) < _WORTH_KEEPING and not self._path.parent.is_dir():
             return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,7 +185,7 @@ def built(
         place=Place(sql.file, 1),
         **found,
     )
-    return Draft(job, job.transform), []
+    return Draft(job, job.transform, has_star="star" in sql.read.query.hints), []
 
 
 def _problem(

@@ -68,7 +68,7 @@ def import_mapping(text: str, file: str = "mapping.csv", known: Mapping[str, obj
     """The text of tidemill.toml for an object mapping: a CSV of job, source, target and command, a line an edge.
 
     Sources that no job writes are declared as external, unless `known` has them. Raises UserError at the line that
-    does not read, and for a job with two commands.
+    does not read, and for a job with two commands or none.
     """
     jobs: dict[str, _Mapped] = {}
     for line, row in _rows(text, file):
@@ -80,6 +80,9 @@ def import_mapping(text: str, file: str = "mapping.csv", known: Mapping[str, obj
                 f"job {row['job']} has two commands", place=f"{file}:{line}", mend="give all its lines the same command"
             )
         mapped.command = mapped.command or row["command"]
+    without = next((name for name, mapped in jobs.items() if not mapped.command), "")
+    if without:
+        raise UserError(f"job {without} has no command", place=file, mend="give one of its lines the command that it runs")
     if not jobs:
         raise UserError("there is no job in it", place=file, mend=f"write a line for each edge: {','.join(_COLUMNS)}")
     return "\n".join(_toml(jobs, set(known or ())))
@@ -123,7 +126,7 @@ def _toml(jobs: Mapping[str, _Mapped], known: set[str]) -> Iterator[str]:
         yield f"inputs = {_list(job.sources)}"
         if job.targets:
             yield f"outputs = {_list(job.targets)}"
-        yield f"command = {_list(shlex.split(job.command) or ['true'])}"
+        yield f"command = {_list(shlex.split(job.command))}"
         yield ""
 
 

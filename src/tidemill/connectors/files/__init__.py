@@ -9,5 +9,6 @@ from __future__ import annotations
 
 from tidemill.connectors.files.source import FilesSource
 from tidemill.connectors.files.stability import Look, Stability
+from tidemill.connectors.files.watch import FilesWatcher
 
-__all__ = ["FilesSource", "Look", "Stability"]
+__all__ = ["FilesSource", "FilesWatcher", "Look", "Stability"]

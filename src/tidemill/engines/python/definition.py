@@ -13,6 +13,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from tidemill.core.errors import DefinitionError
@@ -92,6 +93,8 @@ class Definition:
         self.version: str = said["version"]
         self.words: Mapping[str, object] = said["words"]
         self.said_takes: str = said["takes"]
+        self.origin: tuple[Path, bytes, Path] | None = None
+        """The file, its content as it was loaded, and the project's folder: set by the loader."""
         self.place = Place(function.__code__.co_filename, _first_line(function))
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:

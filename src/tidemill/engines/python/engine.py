@@ -25,7 +25,9 @@ from tidemill.core.change import HIDDEN, ORDINAL, PARENT, RID, WEIGHT, Appended,
 from tidemill.core.errors import DefinitionError, NotFound, PoisonRecord
 from tidemill.core.model import Asset, Job, Takes
 from tidemill.core.ports import Plan, Reader, Work
-from tidemill.engines.python.apply import INDEX, Applied, apply_rows, apply_tables
+from tidemill.engines.python.apply import INDEX, Applied
+from tidemill.engines.python.calling import Caller, caller_of
+from tidemill.engines.python.process import Workers
 from tidemill.engines.python.run import Log, run_of
 from tidemill.engines.python.spool import Spool
 from tidemill.engines.python.table import TableCall, attributed, check_rowwise
@@ -75,6 +77,7 @@ class PythonEngine:
         self._functions: dict[tuple[str, str], Function] = {}
         self._checked: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
+        self._workers = Workers()
         self.adopt(jobs, functions or {})
 
     def adopt(self, jobs: Iterable[Job], functions: Mapping[str, Function]) -> None:
@@ -123,23 +126,28 @@ class PythonEngine:
         tried = work if attempt is None else replace(work, attempt=attempt)
         run = run_of(tried, reader, key=key, log=log)
         try:
-            self._function(work.job)(run)
+            self._caller(work.job).run(run)
         finally:
             run.close()
 
-    def _function(self, job: Job) -> Function:
+    def close(self) -> None:
+        """End the worker processes."""
+        self._workers.close()
+
+    def _caller(self, job: Job) -> Caller:
+        """How a run of this job calls its function. Raises NotFound for a version that is not loaded."""
         found = self._functions.get((job.name, job.version))
         if found is None:
             raise NotFound(
                 f"the code of job {job.name} at version {job.version[:8]} is not loaded",
                 mend="apply the new definition, or bring the old file back",
             )
-        return found
+        return caller_of(job, found, self._workers)
 
-    def _rowwise(self, work: Work, reader: Reader, call: _Call) -> Mapping[str, Output]:
+    def _rowwise(self, work: Work, reader: Reader, call_chunk: _Call) -> Mapping[str, Output]:
         """One pass over the change set, in chunks."""
         job, asset = work.job, work.job.inputs[0]
-        shape = _Shape.read(work.plan.statement)
+        shape, caller = _Shape.read(work.plan.statement), self._caller(job)
         retracts = asset in shape.retracting and not work.whole
         spools = {name: Spool(_BELONGING) for name in job.outputs}
         excluded = set(work.excluding.get(asset, ()))
@@ -150,7 +158,7 @@ class PythonEngine:
             parents |= dict.fromkeys(chunk.column(RID).to_pylist()) if retracts else {}
             images = _new_images(chunk, excluded if retracts else set())
             rids = images.column(RID).to_pylist()
-            applied = call(work, _visible(images), rids)
+            applied = call_chunk(work, caller, _visible(images), rids)
             failed += [(rids[failure.index], failure.reason) for failure in applied.failures]
             succeeded += applied.succeeded
             for spool, table in zip(spools.values(), applied.tables, strict=True):
@@ -163,19 +171,18 @@ class PythonEngine:
             return {name: Replaced(spool, tuple(parents)) for name, spool in spools.items()}
         return {name: Appended(spool) for name, spool in spools.items()}
 
-    def _row_chunk(self, work: Work, images: pa.Table, rids: Sequence[str]) -> Applied:
+    def _row_chunk(self, work: Work, caller: Caller, images: pa.Table, rids: Sequence[str]) -> Applied:
         job = work.job
-        applied = apply_rows(self._function(job), images, job.outputs, work.plan.columns)
+        applied = caller.rows(images, job.outputs, work.plan.columns)
         applied.tables = [_belonging(table, rids) for table in applied.tables]
         return applied
 
-    def _table_chunk(self, work: Work, images: pa.Table, rids: Sequence[str]) -> Applied:
+    def _table_chunk(self, work: Work, caller: Caller, images: pa.Table, rids: Sequence[str]) -> Applied:
         job = work.job
         if not rids:
             return Applied([pa.table({}) for _ in job.outputs])
-        function = self._function(job)
         shape = _Shape.read(work.plan.statement)
-        call = TableCall(job.name, lambda part: apply_tables(function, [part], job.outputs, work.plan.columns).tables)
+        call = TableCall(job.name, lambda part: caller.tables([part], job.outputs, work.plan.columns).tables)
         tables = call(images)
         if self._is_to_check(job):
             check_rowwise(call, images, tables)
@@ -191,16 +198,14 @@ class PythonEngine:
     def _full(self, work: Work, reader: Reader) -> Mapping[str, Output]:
         job = work.job
         inputs = [_all(reader.read(_state(work, asset))) for asset in job.inputs]
-        applied = apply_tables(
-            self._function(job), [_visible(table) for table in inputs], job.outputs, work.plan.columns
-        )
+        applied = self._caller(job).tables([_visible(table) for table in inputs], job.outputs, work.plan.columns)
         return {
             name: Became(_spooled(table), work.plan.key)
             for name, table in zip(job.outputs, applied.tables, strict=True)
         }
 
 
-_Call = Callable[[Work, pa.Table, Sequence[str]], Applied]
+_Call = Callable[[Work, Caller, pa.Table, Sequence[str]], Applied]
 
 
 def _key(job: Job) -> tuple[str, ...] | None:

@@ -48,7 +48,7 @@ class Run:
         self.attempt = attempt
         self.inputs = dict(ranges)
         self.idempotency_key = key or idempotency_key(job, ranges)
-        self._output = output
+        self.output = output
         self._read = read
         self._log = log
         self._is_over = False
@@ -70,7 +70,11 @@ class Run:
         """The idempotency key of each row of `changes(asset)`, in its order."""
         table = self._rows_of(asset, Images.CHANGES)
         pairs = zip(table.column(RID).to_pylist(), table.column(OFFSET).to_pylist(), strict=True)
-        return [row_key(self.job, self._output, asset, rid, offset) for rid, offset in pairs]
+        return [row_key(self.job, self.output, asset, rid, offset) for rid, offset in pairs]
+
+    def read(self, asset: str, images: str) -> pa.Table:
+        """Rows with their identity and offset: for who carries a run to another process."""
+        return self._rows_of(asset, images)
 
     def log(self, text: str) -> None:
         """Write a line to the run's log."""

@@ -1,5 +1,7 @@
 """Orders that somebody should look at, as they come in."""
 
+from typing import Any
+
 import tidemill as tm
 
 LARGE = 1_000
@@ -11,7 +13,7 @@ LARGE = 1_000
     mode="realtime",
     columns={"order_id": "varchar", "customer": "varchar", "amount": "decimal(10,2)"},
 )
-def large_orders(order: dict) -> dict | None:
+def large_orders(order: dict[str, Any]) -> dict[str, Any] | None:
     """One row for a large order, none for the others."""
     if order["amount"] < LARGE:
         return None
