@@ -15,7 +15,7 @@ from tidemill.project.loading import load
 from tidemill.project.start import import_mapping, init
 
 if TYPE_CHECKING:
-    from tidemill.project.mill import Mill, open
+    from tidemill.project.mill import Mill, open  # noqa: A004 - the public name is `tidemill.open`
 
 __all__ = ["Definitions", "Mill", "import_mapping", "init", "load", "open"]
 
@@ -23,7 +23,7 @@ __all__ = ["Definitions", "Mill", "import_mapping", "init", "load", "open"]
 def __getattr__(name: str) -> object:
     """Opening needs every room; it is loaded when first asked for."""
     if name in ("Mill", "open"):
-        from tidemill.project import mill
+        from tidemill.project import mill  # noqa: PLC0415 - loaded when first asked for
 
         return getattr(mill, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

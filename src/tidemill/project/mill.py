@@ -19,10 +19,11 @@ from tidemill.core.errors import NotFound, OperatorError, UserError
 from tidemill.core.event import Defined, Landed, Paused, Requested, Resumed
 from tidemill.core.model import Asset, AssetKind, Job, Mode
 from tidemill.core.ports import Head, Receipt, RunRecord
-from tidemill.project import reports, wiring
+from tidemill.project import living, reports, wiring
 from tidemill.project.loading import load
 from tidemill.project.operations import Json, Progress
 from tidemill.project.owner import Owner, acquire
+from tidemill.project.watching import Watch, keep_house
 from tidemill.project.wiring import Machine
 from tidemill.runtime.journal import as_json
 
@@ -37,10 +38,10 @@ def open_mill(folder: str | Path, env: str = "", *, only: Iterable[str] = (), mo
     definitions = load(folder, env or None)
     if mode == "run" or not definitions.jobs:
         definitions.check()
-    return Mill(wiring.assemble(definitions, only=frozenset(only) or None))
+    return Mill(wiring.assemble(definitions, only=frozenset(only) or None), env, mode)
 
 
-def open(folder: str | Path, env: str = "") -> Mill:  # noqa: A001 - the public name is `tidemill.open`
+def open(folder: str | Path, env: str = "") -> Mill:
     """Open a project from Python: `tm.open("flights")` gives `.emit()`, `.query()` and `.run()`.
 
     Raises OperatorError where another process owns the project, DefinitionError where it does not load.
@@ -63,8 +64,10 @@ def open(folder: str | Path, env: str = "") -> Mill:  # noqa: A001 - the public 
 class Mill:
     """An open project; a context manager."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, env: str = "", opened_for: str = "command") -> None:
         self.machine = machine
+        self.env = env
+        self.opened_for = opened_for
         self._closing = threading.Lock()
         self._is_closed = False
         self.on_close: Callable[[], None] = lambda: None
@@ -124,22 +127,16 @@ class Mill:
 
     def land(self, *, waits: bool = True) -> list[dict[str, Any]]:
         """List all files assets and land what is new; `waits` looks again until every file is stable."""
-        landed = []
-        for asset in self.machine.catalog.assets.values():
-            if asset.kind is AssetKind.FILES:
-                landed.append(self._land(asset, waits=waits))
-        return landed
+        assets = [asset for asset in self.machine.catalog.assets.values() if asset.kind is AssetKind.FILES]
+        return [self._land(asset, waits=waits) for asset in assets]
 
     def _land(self, asset: Asset, *, waits: bool) -> dict[str, Any]:
-        landing = wiring.landing_of(self.machine, asset)
         taken: list[str] = []
         rejected: dict[str, str] = {}
         while True:
-            result = landing.look()
+            result = wiring.land_once(self.machine, asset)
             taken += result.taken
             rejected |= result.rejected
-            if result.taken or result.rejected:
-                self.machine.loop.post(Landed(asset.name, result.head, self.machine.clock.now(), stirs=True))
             if result.is_settled or not waits:
                 return {"asset": asset.name, "taken": taken, "rejected": rejected, "settled": result.is_settled}
             threading.Event().wait(SETTLE_SECONDS)
@@ -159,7 +156,14 @@ class Mill:
         finally:
             self.machine.journal.listeners.remove(counts.hear)
         self.machine.journal.flush()
+        keep_house(self.machine)
         return counts.summary()
+
+    def watch(self, stop: threading.Event) -> None:
+        """Follow files, definitions and time until told to stop; what a change makes due runs at once."""
+        self.machine.loop.post(Requested(self.machine.clock.now()))
+        self.machine.loop.when_idle()
+        Watch(self.machine, self.env, applies_at_once=self.opened_for != "serve").run(stop)
 
     def _until_idle(self) -> None:
         idle = self.machine.loop.when_idle()
@@ -256,13 +260,14 @@ class Mill:
         raise UserError(f"run {run} is {found[0]['state']}", mend="pause its job, or stop the owner")
 
     def apply(self) -> Json:
-        """Let held runs go."""
+        """Apply the definitions that wait for it, and let held runs go."""
+        applied = living.apply_pending(self.machine)
         held = [name for name, job in self.machine.loop.state.jobs.items() if job.phase == "held"]
         for name in held:
             self.machine.released.add(name)
             self.machine.services.late_releases.add(name)
             self.machine.loop.post(Resumed(name, self.machine.clock.now()))
-        return {"applied": [], "released": held}
+        return {"applied": applied, "released": held}
 
     def backup(self, target: str) -> Json:
         """A consistent copy of the state, cursors included."""

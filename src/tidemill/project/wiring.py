@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.connectors.files import FilesSource
-from tidemill.core.event import Defined, Event, Landed
+from tidemill.core.event import Alert, Defined, Event, Landed
 from tidemill.core.model import Asset, AssetKind, Home, Job, Mode, StartFrom, Takes
 from tidemill.core.orchestrate import State
 from tidemill.core.ports import Head, Positions, Progress, Source, Store, Table
@@ -27,6 +27,7 @@ from tidemill.project.effects import Effects, RunLogs
 from tidemill.project.schedule import moments_in
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.journal import LedgerJournal, settle_reports
+from tidemill.runtime.landing import Landed as LandedFiles
 from tidemill.runtime.landing import Landing
 from tidemill.runtime.look import Looker
 from tidemill.runtime.loop import Loop, Services
@@ -50,7 +51,10 @@ class SystemClock:
 
 @dataclass(slots=True)
 class Machine:
-    """An assembled project: everything that runs it. `released` are held jobs that a person let go."""
+    """An assembled project: everything that runs it.
+
+    `released` are held jobs that a person let go; `pending` the definitions that wait for `apply` (None: a removal).
+    """
 
     definitions: Definitions
     state_folder: Path
@@ -66,6 +70,7 @@ class Machine:
     loop: Loop
     services: Services
     landings: dict[str, Landing] = field(default_factory=dict)
+    pending: dict[str, Job | None] = field(default_factory=dict)
     released: set[str] = field(default_factory=set)
 
     @property
@@ -159,17 +164,25 @@ def landing_of(machine: Machine, asset: Asset) -> Landing:
     return found
 
 
+def land_once(machine: Machine, asset: Asset) -> LandedFiles:
+    """One look at a files asset; tells the loop what landed."""
+    result = landing_of(machine, asset).look()
+    if result.taken or result.rejected:
+        machine.loop.post(Landed(asset.name, result.head, machine.clock.now(), stirs=True))
+    for path, reason in result.rejected.items():
+        machine.journal.alert(Alert("rejected file", path, reason, machine.clock.now()))
+    return result
+
+
 def opening_events(machine: Machine) -> list[Event]:
     """The events that build the heart's state from the stores: every head, then every job."""
     now = machine.clock.now()
     held = machine.positions()
     settle_reports(machine.ledger, {str(home): positions for home, positions in held.items()}, now)
-    events: list[Event] = []
-    for name, head in heads_of(machine, held).items():
-        events.append(Landed(name, head, now))
+    events: list[Event] = [Landed(name, head, now) for name, head in heads_of(machine, held).items()]
     is_first = not machine.ledger.notes("definition")
-    for job in machine.definitions.jobs.values():
-        events.append(defined(machine, job, held[job.home], is_first=is_first))
+    jobs = machine.definitions.jobs.values()
+    events.extend([defined(machine, job, held[job.home], is_first=is_first) for job in jobs])
     return events
 
 

@@ -76,6 +76,13 @@ class Catalog:
         plan = self.plan(writer)
         return replace(asset, columns=plan.columns, key=plan.key or asset.key)
 
+    def home(self, name: str) -> Home:
+        """The store that an asset's log lives in; an internal asset lives where its job or its files do."""
+        owner, _, part = name.partition("@")
+        if part in ("parked", "gate"):
+            return self.jobs[owner].home
+        return self.assets[owner].home
+
     def is_append_topic(self, name: str) -> bool:
         """Whether the asset is a topic whose rows are only ever added."""
         asset = self.assets[name]

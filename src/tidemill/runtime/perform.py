@@ -65,7 +65,7 @@ class Snapshot:
         self._mirrored = mirrored
 
     def _home(self, asset: str) -> Reader:
-        in_tables = asset in self._mirrored or self._catalog.assets[asset].home is Home.TABLES
+        in_tables = asset in self._mirrored or self._catalog.home(asset) is Home.TABLES
         return self._tables if in_tables else self._ledger
 
     def evaluate(self, statement: Statement) -> ArrowStream:

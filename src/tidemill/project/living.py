@@ -1,0 +1,181 @@
+"""Definitions that change while the project runs (rules 24 to 27).
+
+Rules of this file:
+  * a definition that does not load or cannot be planned keeps the old one, and raises an alarm;
+  * a change that would make a reader unplannable is refused, unless the same load mends that reader;
+  * under `serve`, what rebuilds a table, removes a job or acts outside waits for `apply`; everything else is at once.
+
+Theory of operation. A reload is compared with what runs: `Difference` names the jobs that are new, changed and gone.
+They are tried on a copy of the catalog first; only what can be planned there reaches the running one, as `Defined` and
+`Removed` events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tidemill.core.errors import DefinitionError, TidemillError
+from tidemill.core.event import Alert, Removed
+from tidemill.core.model import AssetKind, Job, Takes
+from tidemill.project import wiring
+from tidemill.project.definitions import Definitions
+from tidemill.project.wiring import Machine
+from tidemill.runtime.catalog import Catalog
+
+__all__ = ["Difference", "apply_pending", "compare", "reload"]
+
+
+@dataclass(slots=True)
+class Difference:
+    """What a reload would change."""
+
+    new: list[Job] = field(default_factory=list)
+    changed: list[Job] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.new or self.changed or self.gone)
+
+
+def compare(machine: Machine, loaded: Definitions) -> Difference:
+    """What differs between the running definitions and a load; what failed to load counts as unchanged."""
+    broken = {problem.place.partition(":")[0] for problem in loaded.problems}
+    running = machine.definitions.jobs
+    gone = [name for name, job in running.items() if name not in loaded.jobs and job.place.file not in broken]
+    return Difference(
+        [job for name, job in loaded.jobs.items() if name not in running],
+        [job for name, job in loaded.jobs.items() if name in running and running[name] != job],
+        gone,
+    )
+
+
+def reload(machine: Machine, loaded: Definitions, *, applies_at_once: bool) -> list[str]:
+    """Take a load into the running project; returns the names of the jobs that changed now."""
+    difference = compare(machine, loaded)
+    refused = _refusals(machine, loaded, difference)
+    _raise_alarms(machine, [*loaded.problems, *refused.values()])
+    new = [job for job in difference.new if job.name not in refused]
+    changed = [job for job in difference.changed if job.name not in refused]
+    gone = [name for name in difference.gone if name not in refused]
+    if not applies_at_once:
+        new, changed, gone = _hold_back(machine, new, changed, gone)
+    _take_assets(machine, loaded, refused)
+    machine.python.adopt(loaded.jobs.values(), loaded.functions)
+    return _apply(machine, [*new, *changed], gone)
+
+
+def apply_pending(machine: Machine) -> list[str]:
+    """Apply what waits for it."""
+    waiting, machine.pending = machine.pending, {}
+    jobs = [job for job in waiting.values() if job is not None]
+    return _apply(machine, jobs, [name for name, job in waiting.items() if job is None])
+
+
+def _apply(machine: Machine, jobs: Iterable[Job], gone: Iterable[str]) -> list[str]:
+    now = machine.clock.now()
+    applied = []
+    for name in gone:
+        machine.definitions.jobs.pop(name, None)
+        machine.catalog.remove(name)
+        machine.loop.post(Removed(name, now))
+        _forget(machine, name)
+        applied.append(name)
+    for job in jobs:
+        machine.definitions.jobs[job.name] = job
+        held = machine.stores[job.home].positions()
+        machine.loop.post(wiring.defined(machine, job, held, is_first=False))
+        applied.append(job.name)
+    return applied
+
+
+def _forget(machine: Machine, name: str) -> None:
+    """A removed job's progress goes, so that a job of that name begins anew; its table stays until nobody names it."""
+    for store in machine.stores.values():
+        store.drop(jobs=(name,))
+    machine.ledger.note("definition", name, None)
+    machine.ledger.note("paused", name, None)
+
+
+def _take_assets(machine: Machine, loaded: Definitions, refused: dict[str, DefinitionError]) -> None:
+    kept = {output for name in refused for output in _outputs(machine, name)}
+    fresh = {name: asset for name, asset in loaded.assets.items() if name not in kept}
+    machine.catalog.assets.update(fresh)
+    machine.definitions.assets.update(fresh)
+    machine.definitions.views.clear()
+    machine.definitions.views.update(loaded.views)
+    machine.definitions.problems = loaded.problems
+    wiring.declare_topics(machine, {n: a for n, a in fresh.items() if a.kind is AssetKind.TOPIC})
+
+
+def _outputs(machine: Machine, name: str) -> tuple[str, ...]:
+    job = machine.definitions.jobs.get(name)
+    return job.outputs if job is not None else ()
+
+
+def _hold_back(
+    machine: Machine, new: list[Job], changed: list[Job], gone: list[str]
+) -> tuple[list[Job], list[Job], list[str]]:
+    """What waits for `apply` under `serve` (rule 26)."""
+    machine.pending.update({job.name: job for job in new if job.is_outside})
+    machine.pending.update({job.name: job for job in changed if job.is_outside or _rebuilds(machine, job)})
+    machine.pending.update(dict.fromkeys(gone))
+    return (
+        [job for job in new if job.name not in machine.pending],
+        [job for job in changed if job.name not in machine.pending],
+        [],
+    )
+
+
+def _rebuilds(machine: Machine, job: Job) -> bool:
+    return job.version != machine.definitions.jobs[job.name].version
+
+
+def _refusals(machine: Machine, loaded: Definitions, difference: Difference) -> dict[str, DefinitionError]:
+    """Jobs of a load that cannot be taken: unplannable themselves, or making a reader so."""
+    refused: dict[str, DefinitionError] = {}
+    touched = [*difference.new, *difference.changed]
+    while True:
+        found = _unplannable(machine, loaded, [job for job in touched if job.name not in refused], difference, refused)
+        if not found:
+            return refused
+        refused.update(found)
+
+
+def _unplannable(
+    machine: Machine,
+    loaded: Definitions,
+    touched: list[Job],
+    difference: Difference,
+    refused: dict[str, DefinitionError],
+) -> dict[str, DefinitionError]:
+    jobs = {name: job for name, job in machine.definitions.jobs.items() if name not in difference.gone}
+    jobs.update({job.name: job for job in touched})
+    trial = Catalog({**machine.catalog.assets, **loaded.assets}, jobs, machine.catalog.engines)
+    changed = {job.name for job in touched}
+    for job in jobs.values():
+        if job.takes is not Takes.SQL or job.name in refused:
+            continue
+        error = _planning_error(trial, job)
+        if error is None:
+            continue
+        if job.name in changed:
+            return {job.name: error}
+        culprits = {other.name for other in touched if set(other.outputs) & set(job.inputs)}
+        return dict.fromkeys(culprits, error)
+    return {}
+
+
+def _planning_error(trial: Catalog, job: Job) -> DefinitionError | None:
+    try:
+        trial.plan(job)
+    except DefinitionError as error:
+        return error
+    except TidemillError as error:
+        return DefinitionError(str(error), place=str(job.place))
+    return None
+
+
+def _raise_alarms(machine: Machine, problems: list[DefinitionError]) -> None:
+    for problem in problems:
+        machine.journal.alert(Alert("definition", problem.place, str(problem), machine.clock.now()))

@@ -1,0 +1,153 @@
+"""Following a project while it runs: files that land, definitions that change, and what notifications missed.
+
+Rules of this file:
+  * a notification only says that it is worth looking; listings, loads and the stores are the truth;
+  * everything is looked at once at the start and again every `RESYNC_SECONDS`, so a lost notification is healed;
+  * nothing here costs more with more jobs: what did not change is not loaded, listed or judged.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import watchfiles
+
+from tidemill.core.errors import TidemillError
+from tidemill.core.event import Alert, Landed
+from tidemill.core.model import Asset, AssetKind, Home
+from tidemill.project import living, wiring
+from tidemill.project.loading import load
+from tidemill.project.wiring import Machine
+
+__all__ = ["LOOK_SECONDS", "RESYNC_SECONDS", "Watch", "keep_house"]
+
+LOOK_SECONDS = 0.5
+"""Time between two looks at a file that must not have changed between them (rule 4)."""
+RESYNC_SECONDS = 60.0
+"""How often everything is looked at again, whatever was notified."""
+DEBOUNCE_MILLISECONDS = 50
+
+
+class Watch:
+    """Follows one project until told to stop."""
+
+    def __init__(self, machine: Machine, env: str, *, applies_at_once: bool) -> None:
+        self._machine = machine
+        self._env = env
+        self._applies_at_once = applies_at_once
+        self._unsettled: set[str] = {asset.name for asset in self._files()}
+        self._wake = threading.Event()
+
+    def run(self, stop: threading.Event) -> None:
+        """Follow until `stop` is set."""
+        listener = threading.Thread(target=self._listen, args=(stop,), name="tidemill-watch", daemon=True)
+        listener.start()
+        next_resync = time.monotonic() + RESYNC_SECONDS
+        while not stop.is_set():
+            self._land()
+            if time.monotonic() >= next_resync:
+                self._resync()
+                next_resync = time.monotonic() + RESYNC_SECONDS
+            self._sleep(stop, next_resync)
+        listener.join(timeout=2.0)
+
+    def _sleep(self, stop: threading.Event, until: float) -> None:
+        """Until something is worth looking at; files that are not settled are looked at again soon."""
+        wait = LOOK_SECONDS if self._unsettled else max(0.0, until - time.monotonic())
+        ends_at = time.monotonic() + wait
+        while not stop.is_set() and (left := ends_at - time.monotonic()) > 0:
+            if self._wake.wait(min(left, 1.0)):
+                self._wake.clear()
+                return
+
+    def _files(self) -> list[Asset]:
+        return [asset for asset in self._machine.catalog.assets.values() if asset.kind is AssetKind.FILES]
+
+    def _land(self) -> None:
+        for name in sorted(self._unsettled):
+            asset = self._machine.catalog.assets.get(name)
+            if asset is None or self._look(asset):
+                self._unsettled.discard(name)
+
+    def _look(self, asset: Asset) -> bool:
+        """Look once; returns whether everything there has been taken."""
+        try:
+            return wiring.land_once(self._machine, asset).is_settled
+        except (OSError, TidemillError) as error:
+            now = self._machine.clock.now()
+            self._machine.journal.alert(Alert("landing", asset.name, str(error), now))
+            return False
+
+    # --------------------------------------------------------------------------------- notifications
+
+    def _listen(self, stop: threading.Event) -> None:
+        folder = self._machine.definitions.folder
+        changes = watchfiles.watch(
+            folder,
+            watch_filter=lambda _, path: not _is_ours(folder, Path(path)),
+            debounce=DEBOUNCE_MILLISECONDS,
+            step=DEBOUNCE_MILLISECONDS,
+            rust_timeout=1_000,
+            yield_on_timeout=False,
+            stop_event=stop,
+            raise_interrupt=False,
+        )
+        for batch in changes:
+            paths = [Path(path).relative_to(folder) for _, path in batch]
+            if any(_is_definition(path) for path in paths):
+                self._reload()
+            self._hint(path for path in paths if not _is_definition(path))
+
+    def _hint(self, paths: Iterable[Path]) -> None:
+        if any(True for _ in paths):
+            self._unsettled.update(asset.name for asset in self._files())
+            self._wake.set()
+
+    def _reload(self) -> None:
+        machine = self._machine
+        try:
+            loaded = load(machine.definitions.folder, self._env or None)
+            living.reload(machine, loaded, applies_at_once=self._applies_at_once)
+        except TidemillError as error:
+            machine.journal.alert(Alert("definition", "", str(error), machine.clock.now()))
+        self._unsettled.update(asset.name for asset in self._files())
+        self._wake.set()
+
+    def _resync(self) -> None:
+        """Heal what notifications lost: list all files, read all heads."""
+        machine = self._machine
+        self._unsettled.update(asset.name for asset in self._files())
+        for name, head in wiring.heads_of(machine, machine.positions()).items():
+            machine.loop.post(Landed(name, head, machine.clock.now()))
+        keep_house(machine)
+
+
+def _is_ours(folder: Path, path: Path) -> bool:
+    parts = path.relative_to(folder).parts if path.is_relative_to(folder) else ()
+    return not parts or parts[0] == ".tidemill" or "__pycache__" in parts
+
+
+def _is_definition(path: Path) -> bool:
+    return path.name == "tidemill.toml" or (path.parts[:1] == ("jobs",) and path.suffix in (".sql", ".py"))
+
+
+def keep_house(machine: Machine) -> int:
+    """Trim table logs below their slowest readers (rule 27); returns how many old images went."""
+    progress = {**machine.tables.positions().progress, **machine.ledger.positions().progress}
+    readers: dict[str, list[int]] = {}
+    gated: set[str] = set()
+    for job in machine.catalog.jobs.values():
+        known = progress.get(job.name)
+        for read in job.inputs:
+            readers.setdefault(read, []).append(known.cursors.get(read, 0) if known is not None else 0)
+            if job.gate is not None:
+                gated.add(read)
+    trimmed = 0
+    for name, asset in machine.catalog.assets.items():
+        head = machine.loop.state.head(name)
+        if asset.home is Home.TABLES and head and name not in gated:
+            trimmed += machine.tables.trim(name, min([head, *(at for at in readers.get(name, []) if at)]))
+    return trimmed

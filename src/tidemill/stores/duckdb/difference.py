@@ -1,0 +1,157 @@
+"""The difference between the rows an asset has and the rows it shall have, as SQL.
+
+Rules of this file:
+  * text only: nothing here runs a statement;
+  * identity is exact: NULL, '' and 'null' are three different key values, and (1, 23) is not (12, 3);
+  * a row whose image stays the same is no difference; values are compared with IS DISTINCT FROM.
+
+Theory of operation. The rows wanted get their identity (from the parent, the key or the content), and are joined in full
+with the current rows in question. What remains after dropping equal pairs is the list of changes: a line that *closes*
+ends the current image, a line that *opens* begins a new one, an update does both at one offset. The lines are kept in a
+temporary table ordered by identity, and a line's place gives its offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from tidemill.core.change import FROM, OFFSET, ORDINAL, PARENT, RID, UNTIL
+from tidemill.core.model import Column
+from tidemill.stores.duckdb.database import DUPLICATES, literal, quoted
+from tidemill.stores.duckdb.layout import CURRENT, Held, table_name
+
+__all__ = ["ROWS_NAME", "Source", "appending", "by_content", "by_key", "closing", "difference", "given", "opening"]
+
+ROWS_NAME = "@rows"
+_ROWS = quoted(ROWS_NAME)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the rows of an output come from: the relation `"@rows"`, and the common table expressions it needs.
+
+    `names` are its columns; `place` the expression of a row's place among them, from 1. `is_empty` rows may lack the
+    asset's columns.
+    """
+
+    tables: tuple[str, ...]
+    names: Collection[str]
+    place: str
+    is_empty: bool = False
+
+    @property
+    def prefix(self) -> str:
+        """The WITH clause, or nothing."""
+        return f"WITH {', '.join(self.tables)} " if self.tables else ""
+
+    @property
+    def parent(self) -> str:
+        """What a row belongs to: its parent, or itself where it only brings its own identity."""
+        return PARENT if PARENT in self.names else RID if RID in self.names else "NULL"
+
+    def value(self, column: Column) -> str:
+        """The value of one of the asset's columns."""
+        return "NULL" if self.is_empty and column.name not in self.names else quoted(column.name)
+
+
+def given(source: Source) -> str:
+    """The identity that rows bring: their own, or that of the input row they belong to with their ordinal."""
+    if RID in source.names:
+        return RID
+    if PARENT not in source.names:
+        return "NULL"
+    if ORDINAL not in source.names:
+        return PARENT
+    return f"CASE WHEN {ORDINAL} = 0 THEN {PARENT} ELSE {PARENT} || '/' || {ORDINAL} END"
+
+
+def by_key(key: Sequence[str]) -> str:
+    """The identity of a row that has a key: the values' texts as a JSON list, which keeps NULL apart from any text."""
+    if not key:
+        return "'[]'"
+    return f"to_json([{', '.join(f'{quoted(name)}::VARCHAR' for name in key)}])::VARCHAR"
+
+
+def by_content(held: Held) -> str:
+    """The identity of a row that has neither: its content, and which of its equals it is."""
+    content = by_key([column.name for column in held.columns])
+    return f"md5({content}) || '#' || row_number() OVER (PARTITION BY {content})"
+
+
+def wanted(source: Source, held: Held, identity: str, has_offsets: bool, parents: str) -> str:
+    """The rows an asset shall have, with their identity, in the asset's own types."""
+    columns = [
+        f"{identity} AS {RID}",
+        f"{source.parent}::VARCHAR AS {PARENT}",
+        *([f"{OFFSET}::BIGINT AS {OFFSET}"] if has_offsets else []),
+        *(f"CAST({source.value(column)} AS {column.type}) AS {quoted(column.name)}" for column in held.columns),
+    ]
+    chosen = f" WHERE {source.parent} IN ({parents})" if parents else ""
+    return f"SELECT {', '.join(columns)} FROM {_ROWS}{chosen}"
+
+
+def difference(
+    source: Source, held: Held, identity: str, *, has_offsets: bool = False, parents: str = "", is_content: bool = False
+) -> str:
+    """The lines of the difference. Raises inside DuckDB where an identity is there twice."""
+    new = wanted(source, held, identity, has_offsets, parents)
+    scope = f" AND {PARENT} IN ({parents})" if parents else ""
+    old = f"SELECT {', '.join([RID, *held.names])} FROM {table_name(held.asset)} WHERE {UNTIL} = {CURRENT}{scope}"
+    changed = ["n._rid IS NULL", "o._rid IS NULL"]
+    if not is_content:
+        changed += [f"n.{name} IS DISTINCT FROM o.{name}" for name in held.names]
+    columns = [
+        f"coalesce(n.{RID}, o.{RID}) AS {RID}",
+        "o._rid IS NOT NULL AS _closes",
+        "n._rid IS NOT NULL AS _opens",
+        f"n.{PARENT}",
+        *([f"n.{OFFSET}"] if has_offsets else []),
+        *(f"n.{name}" for name in held.names),
+    ]
+    tables = [*source.tables, f"n AS MATERIALIZED ({new})", f"o AS ({old})"]
+    check = "" if is_content else f" UNION ALL {_twice(len(held.columns) + has_offsets)}"
+    return (
+        f"WITH {', '.join(tables)} SELECT row_number() OVER () AS _place, * FROM ("
+        f"SELECT {', '.join(columns)} FROM n FULL JOIN o ON n.{RID} = o.{RID} "
+        f"WHERE {' OR '.join(changed)}{check} ORDER BY 1)"
+    )
+
+
+def _twice(others: int) -> str:
+    """No line, or an error that names up to five identities that are there more than once."""
+    columns = ", ".join(
+        [f"error({literal(DUPLICATES)} || string_agg({RID}, ', '))", "false", "false", *["NULL"] * (others + 1)]
+    )
+    twice = f"SELECT {RID} FROM n GROUP BY {RID} HAVING count(*) > 1 LIMIT 5"
+    return f"SELECT {columns} FROM ({twice}) HAVING count(*) > 0"
+
+
+def closing(held: Held, lines: str, base: int, head: int | None) -> str:
+    """The statement that ends the images that the lines close."""
+    until = f"{base} + d._place" if head is None else f"coalesce(d.{OFFSET}, {head})"
+    return (
+        f"UPDATE {table_name(held.asset)} AS t SET {UNTIL} = {until} FROM {quoted(lines)} d "
+        f"WHERE t.{UNTIL} = {CURRENT} AND t.{FROM} <= {held.offset} AND t.{RID} = d.{RID} AND d._closes"
+    )
+
+
+def opening(held: Held, lines: str, base: int, head: int | None) -> str:
+    """The statement that begins the images that the lines open."""
+    from_ = f"{base} + _place" if head is None else OFFSET
+    values = ", ".join([*held.names, RID, PARENT, from_, str(CURRENT)])
+    return f"INSERT INTO {target(held)} SELECT {values} FROM {quoted(lines)} WHERE _opens ORDER BY _place"
+
+
+def target(held: Held) -> str:
+    """An asset's table with its columns, as an INSERT names it."""
+    return f"{table_name(held.asset)} ({', '.join([*held.names, RID, PARENT, FROM, UNTIL])})"
+
+
+def appending(held: Held, source: Source, base: int, *, has_offsets: bool) -> str:
+    """The statement that adds rows as they come."""
+    offset = OFFSET if has_offsets else f"{base} + {source.place}"
+    placed = f"SELECT *, {offset} AS _at FROM {_ROWS}"
+    identity = f"coalesce({given(source)}, _at::VARCHAR)"
+    values = [*(source.value(column) for column in held.columns), identity, source.parent, "_at", str(CURRENT)]
+    return f"INSERT INTO {target(held)} {source.prefix}SELECT {', '.join(values)} FROM ({placed})"

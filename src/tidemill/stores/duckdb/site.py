@@ -1,0 +1,104 @@
+"""One open database in this process: its sessions, its commit lock, its owner, and what is known of it in memory.
+
+Rules of this file:
+  * one site per database and process, however many store objects are over it: they share lock, epoch and knowledge;
+  * knowledge in memory is what storage holds, swapped as a whole right after the commit that changed it;
+  * after a commit that failed nobody knows what storage holds: the knowledge is read anew before it is used again.
+
+Theory of operation. DuckDB lets one process open a file, so an owner in another process cannot exist, and everything
+that must exclude each other lives in this object: `lock` is held by an exclusive transaction from begin to end and by
+any other while it commits; `fence` is held for the moment of a commit, so that an epoch cannot be raised, nor a
+snapshot be taken, between a commit and the knowledge of it.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import ClassVar
+
+from tidemill.stores.duckdb.database import Database, Session
+from tidemill.stores.duckdb.layout import Known, create_layout, load, read_epoch
+
+__all__ = ["Site"]
+
+_IDLE_MAX = 4
+
+
+class Site:
+    """One open database in this process."""
+
+    _open: ClassVar[dict[str, Site]] = {}
+    _opening: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.lock = threading.Lock()
+        self.fence = threading.RLock()
+        self.users = 0
+        self.shapes: dict[object, tuple[str, ...]] = {}
+        self._database = Database(path)
+        self._idle: list[Session] = []
+        self._known: Known | None = None
+        try:
+            self.writer = self._database.session()
+            create_layout(self.writer)
+            self.epoch = read_epoch(self.writer)
+            self._known = load(self.writer)
+        except BaseException:
+            self._database.close()
+            raise
+
+    @classmethod
+    def at(cls, path: str) -> Site:
+        """The site of a path: the one that is open in this process, or a new one."""
+        if path == ":memory:":
+            return cls(path)
+        resolved = str(Path(path).resolve())
+        with cls._opening:
+            site = cls._open.get(resolved)
+            if site is None:
+                site = cls._open[resolved] = cls(resolved)
+            return site
+
+    @property
+    def known(self) -> Known:
+        """What storage holds."""
+        with self.fence:
+            if self._known is None:
+                self._known = load(self.writer)
+            return self._known
+
+    def learn(self, known: Known | None) -> None:
+        """Take over what a commit changed; None where the commit failed and storage must be asked."""
+        self._known = known
+
+    def take_session(self) -> Session:
+        """A session for one transaction or query."""
+        with self.fence:
+            return self._idle.pop() if self._idle else self._database.session()
+
+    def give_back(self, session: Session) -> None:
+        """A session that nobody uses any more."""
+        with self.fence:
+            if len(self._idle) < _IDLE_MAX and self.users:
+                self._idle.append(session)
+                return
+        session.close()
+
+    def join(self) -> None:
+        """One more store object uses this site."""
+        self.users += 1
+
+    def leave(self) -> None:
+        """One store object fewer; the last one closes the database."""
+        with Site._opening:
+            self.users -= 1
+            if self.users > 0:
+                return
+            Site._open.pop(self.path, None)
+            for session in self._idle:
+                session.close()
+            self._idle.clear()
+            self.writer.close()
+            self._database.close()

@@ -1,0 +1,217 @@
+"""The tables: the home of assets in DuckDB.
+
+Rules of this file:
+  * one `DuckDBStore` is one user of a site (site.py); a second one over the same file in this process shares it, and
+    the one that claims fences the other off;
+  * maintenance (`trim`, `drop`) goes through the commit lock and the epoch like any other commit.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tidemill.core.change import OFFSET, RID, UNTIL, WEIGHT, Statement
+from tidemill.core.errors import Fenced, NotFound, OperatorError, UserError
+from tidemill.core.model import Column, Home
+from tidemill.core.ports import Positions
+from tidemill.stores.duckdb.database import CATALOG, Session, literal, quoted
+from tidemill.stores.duckdb.difference import ROWS_NAME
+from tidemill.stores.duckdb.inputs import INPUT_PREFIX, Inputs
+from tidemill.stores.duckdb.layout import Known, drop_asset, forget, load, save_floor, table_name, write_epoch
+from tidemill.stores.duckdb.site import Site
+from tidemill.stores.duckdb.slices import relation_types
+from tidemill.stores.duckdb.transaction import DuckDBTransaction
+
+__all__ = ["DuckDBStore"]
+
+
+class DuckDBStore:
+    """The tables in one DuckDB file, or in memory (`":memory:"`); see `tidemill.core.ports.Store`."""
+
+    home = Home.TABLES
+
+    def __init__(self, path: str | Path, *, site: Site | None = None) -> None:
+        self._site = site or Site.at(str(path))
+        self._site.join()
+        self._epoch = self._site.epoch
+        self._transactions: weakref.WeakSet[DuckDBTransaction] = weakref.WeakSet()
+        self._is_closed = False
+
+    @property
+    def path(self) -> str:
+        """The file, or `":memory:"`."""
+        return self._site.path
+
+    def twin(self) -> DuckDBStore:
+        """Another store object over the same open database, as another part of this process would have."""
+        return DuckDBStore(self._site.path, site=self._site)
+
+    def claim(self) -> int:
+        """See `Store.claim`."""
+        self._check_open()
+        session = self._site.take_session()
+        with self._site.fence:
+            write_epoch(session, self._site.epoch + 1)
+            self._site.epoch += 1
+            self._epoch = self._site.epoch
+        self._site.give_back(session)
+        return self._epoch
+
+    def positions(self) -> Positions:
+        """See `Store.positions`."""
+        known: Known = self._asked(load)
+        return known.positions()
+
+    def begin(self, *, exclusive: bool = True) -> DuckDBTransaction:
+        """See `Store.begin`."""
+        self._check_open()
+        transaction = DuckDBTransaction(self._site, self._epoch, exclusive=exclusive)
+        self._transactions.add(transaction)
+        return transaction
+
+    def trim(self, asset: str, below: int) -> int:
+        """See `Store.trim`."""
+
+        def trimming(session: Session, known: Known) -> tuple[int, Known]:
+            held = known.tables.get(asset)
+            if held is None:
+                raise NotFound(f"the store has no asset {asset}")
+            floor = min(below, held.offset)
+            if floor <= held.floor:
+                return 0, known
+            count = session.run(f"DELETE FROM {table_name(asset)} WHERE {UNTIL} <= {floor}") if held.closed else 0
+            save_floor(session, held, floor)
+            return count, known.after({asset: replace(held, floor=floor)}, {})
+
+        return self._maintain(trimming)
+
+    def drop(self, *, assets: Sequence[str] = (), jobs: Sequence[str] = ()) -> None:
+        """See `Store.drop`."""
+
+        def dropping(session: Session, known: Known) -> tuple[int, Known]:
+            internal = [name for name in known.tables if name.partition("@")[0] in jobs and "@" in name]
+            gone = [name for name in dict.fromkeys((*assets, *internal)) if name in known.tables]
+            for name in gone:
+                drop_asset(session, name)
+            forget(session, gone, jobs)
+            return len(gone), known.without(gone, jobs)
+
+        self._maintain(dropping)
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        for transaction in list(self._transactions):
+            transaction.rollback()
+        self._site.leave()
+
+    # Beyond the port.
+
+    def shapes(self) -> dict[str, tuple[Column, ...]]:
+        """The columns of every asset."""
+        return {name: held.columns for name, held in self._site.known.tables.items()}
+
+    def describe(self, sql: str, tables: Mapping[str, Sequence[Column]]) -> tuple[Column, ...]:
+        """The columns a SQL text results in, over tables of these shapes, without any rows.
+
+        The text may name a table plainly, or as a statement does: `"@input:<name>"`, with the hidden columns.
+        """
+        hidden = {RID: "VARCHAR", OFFSET: "BIGINT", WEIGHT: "TINYINT"}
+        named = []
+        for name, columns in tables.items():
+            shape = {column.name: column.type for column in columns}
+            named += [f"{quoted(name)} AS ({relation_types(shape)})"]
+            named += [f"{quoted(INPUT_PREFIX + name)} AS ({relation_types(hidden | shape)})"]
+        prefix = f"WITH {', '.join(named)} " if named else ""
+        text = f"{prefix}SELECT * FROM ({sql.strip().rstrip(';')}\n)"
+        shape_of: Callable[[Session], list[tuple[str, str]]] = lambda session: session.shape(text)  # noqa: E731
+        return tuple(Column(name, _type_name(kind)) for name, kind in self._asked(shape_of))
+
+    def evaluate(self, statement: Statement) -> Any:
+        """The rows of a statement whose relations are all handed over, as an Arrow table."""
+
+        def evaluating(session: Session) -> Any:
+            inputs = Inputs(session, lambda _: None, {})
+            try:
+                source = inputs.source(statement)
+                return session.arrow(f"{source.prefix}SELECT * FROM {quoted(ROWS_NAME)}")
+            finally:
+                inputs.release()
+
+        return self._asked(evaluating)
+
+    def query(self, sql: str) -> Any:
+        """The result of one query over the current rows, as an Arrow table; anything but a query is refused."""
+
+        def asking(session: Session) -> Any:
+            if not session.is_query(sql):
+                raise UserError("only one query can be asked here", mend="write a single SELECT")
+            session.run("BEGIN TRANSACTION READ ONLY")
+            try:
+                return session.arrow(sql)
+            finally:
+                session.rollback()
+
+        return self._asked(asking)
+
+    def backup(self, target: str | Path) -> Path:
+        """Write a consistent copy of the live store into a folder, and return the file; work goes on meanwhile."""
+        folder = Path(target)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "tables.duckdb"
+        partial = folder / "tables.duckdb.partial"
+        partial.unlink(missing_ok=True)
+        session = self._asked(lambda session: session)
+        session.run(f"ATTACH {literal(str(partial))} AS backup")
+        try:
+            session.run(f"COPY FROM DATABASE {CATALOG} TO backup")
+            session.run("CHECKPOINT backup")
+        finally:
+            session.run("DETACH backup")
+        partial.replace(path)
+        return path
+
+    def _asked(self, question: Callable[[Session], Any]) -> Any:
+        """Ask on a session of its own."""
+        self._check_open()
+        session = self._site.take_session()
+        try:
+            return question(session)
+        finally:
+            self._site.give_back(session)
+
+    def _maintain(self, work: Callable[[Session, Known], tuple[int, Known]]) -> int:
+        """Do maintenance as one commit."""
+        self._check_open()
+        site = self._site
+        with site.lock:
+            session = site.writer
+            session.begin()
+            try:
+                count, known = work(session, site.known)
+                with site.fence:
+                    if self._epoch != site.epoch:
+                        raise Fenced(f"epoch {self._epoch} is over: the owner is now {site.epoch}")
+                    session.commit()
+                    site.learn(known)
+            except BaseException:
+                session.rollback()
+                site.learn(None)
+                raise
+        return count
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise OperatorError("the store is closed", mend="open it again")
+
+
+def _type_name(text: str) -> str:
+    """DuckDB's name of a type in lower case, except for what stands in quotes (members of an enum, names)."""
+    parts = text.split("'")
+    return "'".join(part.lower() if n % 2 == 0 else part for n, part in enumerate(parts))

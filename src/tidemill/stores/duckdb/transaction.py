@@ -1,0 +1,360 @@
+"""Transactions over the tables: reads at a snapshot, outputs, progress, and one commit.
+
+Rules of this file:
+  * an exclusive transaction holds the site's lock from begin to end and writes at once, on the site's one writer;
+  * any other reads its own snapshot on its own connection. It adds images at once (that conflicts with nobody) but
+    ends images only in `commit`, under the lock: DuckDB lets the first of two writers of a row win, and a long batch
+    must never make a realtime commit fail. Reading an asset it has written ends them earlier;
+  * under the lock it compares what it read with what is known now, and only then commits;
+  * after an error in `write`, DuckDB has given the transaction up: only `rollback` is left.
+
+Theory of operation. What is known of assets and jobs is in memory (see site.py), and a transaction stages its changes of
+it beside: nothing is read back, several runs can share one transaction, and a rollback drops the staging. One statement
+in `commit` stores all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tidemill.core.change import OFFSET, RID, Appended, ArrowStream, Became, Images, Output, Slice, Statement
+from tidemill.core.errors import BrokenJob, Conflict, DefinitionError, Fenced, InvariantError, NotFound, StateCorrupt
+from tidemill.core.ports import Head, Progress, Table
+from tidemill.stores.duckdb.database import Session, quoted
+from tidemill.stores.duckdb.difference import (
+    ROWS_NAME,
+    Source,
+    appending,
+    by_content,
+    by_key,
+    closing,
+    difference,
+    given,
+    opening,
+)
+from tidemill.stores.duckdb.inputs import Inputs
+from tidemill.stores.duckdb.layout import Held, Known, create_asset, drop_asset, save
+from tidemill.stores.duckdb.site import Site
+
+__all__ = ["DuckDBTransaction"]
+
+
+@dataclass(slots=True)
+class Staged:
+    """What a transaction has changed and not committed; `closings` are statements not run yet, by asset."""
+
+    tables: dict[str, Held] = field(default_factory=dict)
+    jobs: dict[str, Progress] = field(default_factory=dict)
+    closings: dict[str, list[str]] = field(default_factory=dict)
+    lines: int = 0
+
+
+class DuckDBTransaction:
+    """One atomic unit of work; see `tidemill.core.ports.Transaction`."""
+
+    def __init__(self, site: Site, epoch: int, *, exclusive: bool) -> None:
+        self._site = site
+        self._epoch = epoch
+        self._exclusive = exclusive
+        self._staged = Staged()
+        self._session: Session | None = None
+        self._base = Known()
+        self._is_broken = False
+        self._is_over = False
+        if exclusive:
+            site.lock.acquire()
+            try:
+                self._begin(site.writer)
+            except BaseException:
+                site.lock.release()
+                raise
+
+    def head(self, asset: str) -> Head:
+        """See `Reader.head`."""
+        held = self._held(asset)
+        return held.head if held else Head()
+
+    def progress(self, job: str) -> Progress | None:
+        """See `Transaction.progress`."""
+        self._open()
+        return self._staged.jobs.get(job) or self._base.jobs.get(job)
+
+    def read(self, part: Slice) -> ArrowStream:
+        """See `Reader.read`."""
+        session = self._open()
+        weight = ", _weight" if part.images == Images.CHANGES else ""
+        with self._inputs(session) as inputs, self._breaking():
+            stream: ArrowStream = session.arrow(f"{inputs.slice(part)} ORDER BY {OFFSET}, {RID}{weight}")
+            return stream
+
+    def evaluate(self, statement: Statement) -> Any:
+        """The rows of a statement in this snapshot, as an Arrow table (beyond the port: extracts, append topics)."""
+        session = self._open()
+        with self._inputs(session) as inputs, self._breaking():
+            source = inputs.source(statement)
+            return session.arrow(f"{source.prefix}SELECT * FROM {quoted(ROWS_NAME)}")
+
+    def define(self, table: Table) -> Head:
+        """See `Transaction.define`."""
+        session = self._open()
+        held = self._held(table.asset)
+        if held is not None and held.has_shape(table):
+            return held.head
+        with self._breaking():
+            if held is not None:
+                drop_asset(session, table.asset)
+            _create(session, table)
+        self._staged.closings.pop(table.asset, None)
+        fresh = Held(table.asset, table.columns, table.key)
+        if held is not None:
+            fresh = replace(
+                fresh, generation=held.generation + 1, offset=held.offset, floor=held.offset, closed=held.closed
+            )
+        self._staged.tables[table.asset] = fresh
+        return fresh.head
+
+    def write(self, asset: str, output: Output) -> int:
+        """See `Transaction.write`."""
+        session = self._open()
+        held = self._held(asset)
+        if held is None:
+            raise NotFound(f"the store has no asset {asset}", mend="define it before writing it")
+        with self._inputs(session) as inputs, self._breaking():
+            self._end_images(asset)
+            source = inputs.source(output.rows)
+            if isinstance(output, Became):
+                return self._apply(session, held, _whole(source, held, output.key), None, False)
+            has_offsets = output.head is not None and OFFSET in source.names
+            if isinstance(output, Appended):
+                return self._append(session, held, source, output.head, has_offsets)
+            parents = "" if output.parents is None else inputs.identities(output.parents)
+            text = difference(source, held, given(source), has_offsets=has_offsets, parents=parents)
+            return self._apply(session, held, text, output.head, has_offsets)
+
+    def settle(self, progress: Progress, expected: Progress | None) -> None:
+        """See `Transaction.settle`."""
+        current = self.progress(progress.job)
+        if not is_same(current, expected):
+            raise Conflict(f"job {progress.job}: its progress is not what this run began from")
+        for asset, cursor in progress.cursors.items():
+            self._check_cursor(progress, current, asset, cursor)
+        self._staged.jobs[progress.job] = progress
+
+    def commit(self) -> Mapping[str, Head]:
+        """See `Transaction.commit`."""
+        if self._is_over or self._is_broken:
+            raise InvariantError("the transaction is over, or a call in it failed: it can only be rolled back")
+        session = self._open()
+        if not self._exclusive:
+            self._site.lock.acquire()
+        try:
+            self._commit(session)
+        except BaseException:
+            self._site.learn(None)
+            self._end(rolling_back=True, has_lock=True)
+            raise
+        heads = {asset: held.head for asset, held in self._staged.tables.items()}
+        self._end(rolling_back=False, has_lock=True)
+        return heads
+
+    def rollback(self) -> None:
+        """See `Transaction.rollback`."""
+        if not self._is_over:
+            self._end(rolling_back=True, has_lock=self._exclusive)
+
+    # What is known, and the snapshot.
+
+    def _held(self, asset: str) -> Held | None:
+        self._open()
+        return self._staged.tables.get(asset) or self._base.tables.get(asset)
+
+    def _open(self) -> Session:
+        """The session, with its snapshot taken at the first use."""
+        if self._is_over:
+            raise InvariantError("the transaction is over")
+        if self._session is None:
+            with self._site.fence:
+                self._begin(self._site.take_session())
+        assert self._session is not None
+        return self._session
+
+    def _begin(self, session: Session) -> None:
+        session.begin()
+        if not self._exclusive:
+            session.rows("SELECT 1 FROM tidemill.meta LIMIT 1")
+        self._session = session
+        self._base = self._site.known
+
+    @contextmanager
+    def _inputs(self, session: Session) -> Iterator[Inputs]:
+        inputs = Inputs(session, self._held_to_read, self._site.shapes)
+        yield inputs
+        inputs.release()
+
+    @contextmanager
+    def _breaking(self) -> Iterator[None]:
+        """What fails in here leaves nothing but `rollback`."""
+        try:
+            yield
+        except StateCorrupt:
+            raise
+        except BaseException:
+            self._is_broken = True
+            raise
+
+    # Writing.
+
+    def _append(self, session: Session, held: Held, source: Source, head: int | None, has_offsets: bool) -> int:
+        base = _base(held, head)
+        count = 0 if source.is_empty else session.run(appending(held, source, base, has_offsets=has_offsets))
+        self._stage(held, base, count, head, opened=count, closed=0)
+        return count
+
+    def _apply(self, session: Session, held: Held, text: str, head: int | None, has_offsets: bool) -> int:
+        """Apply a difference: close what it closes, open what it opens."""
+        base = _base(held, head)
+        lines = self._lines_name()
+        count = session.run(f"CREATE OR REPLACE TEMP TABLE {quoted(lines)} AS {text}")
+        opened = closed = 0
+        if count:
+            end = head if has_offsets else None
+            closed = self._close(session, held, lines, closing(held, lines, base, end))
+            opened = session.run(opening(held, lines, base, end))
+        self._stage(held, base, count, head, opened=opened, closed=closed)
+        return count
+
+    def _lines_name(self) -> str:
+        if self._exclusive:
+            return "@lines"
+        self._staged.lines += 1
+        return f"@lines{self._staged.lines}"
+
+    def _close(self, session: Session, held: Held, lines: str, statement: str) -> int:
+        if not held.rows:
+            return 0
+        if self._exclusive:
+            return session.run(statement)
+        self._staged.closings.setdefault(held.asset, []).append(statement)
+        [(count,)] = session.rows(f"SELECT count(*) FROM {quoted(lines)} WHERE _closes")
+        return int(count)
+
+    def _held_to_read(self, asset: str) -> Held | None:
+        """What is known of an asset that a slice, a gate or a statement is about to read: nothing is put off then."""
+        self._end_images(asset)
+        return self._held(asset)
+
+    def _end_images(self, asset: str) -> None:
+        """Run what was put off for an asset."""
+        for statement in self._staged.closings.pop(asset, ()):
+            assert self._session is not None
+            self._session.run(statement)
+
+    def _stage(self, held: Held, base: int, count: int, head: int | None, *, opened: int, closed: int) -> None:
+        end = base + count if head is None else head
+        if end < held.offset:
+            raise StateCorrupt(f"{held.asset}: the head would move back from {held.offset} to {end}")
+        self._staged.tables[held.asset] = replace(
+            held,
+            offset=end,
+            rows=held.rows + opened - closed,
+            closed=end if closed else held.closed,
+            is_marked=held.is_marked or head is None,
+            is_mirror=head is not None,
+        )
+
+    # Settling and committing.
+
+    def _check_cursor(self, progress: Progress, current: Progress | None, asset: str, cursor: int) -> None:
+        held = self._held(asset)
+        if held is not None and not held.is_mirror and cursor > held.offset:
+            raise StateCorrupt(f"job {progress.job}: its cursor on {asset} would be {cursor}, past head {held.offset}")
+        if current is None or current.version != progress.version:
+            return
+        is_same_log = current.generations.get(asset) == progress.generations.get(asset)
+        if is_same_log and cursor < current.cursors.get(asset, 0):
+            raise StateCorrupt(
+                f"job {progress.job}: its cursor on {asset} would move back from {current.cursors[asset]} to {cursor}"
+            )
+
+    def _commit(self, session: Session) -> None:
+        newest = self._site.known
+        if not self._exclusive:
+            self._verify(newest)
+        for asset in list(self._staged.closings):
+            self._end_images(asset)
+        save(session, self._base, self._staged.tables.values(), self._staged.jobs.values())
+        tables = {asset: _with_floor(held, newest.tables.get(asset)) for asset, held in self._staged.tables.items()}
+        with self._site.fence:
+            if self._epoch != self._site.epoch:
+                raise Fenced(f"epoch {self._epoch} is over: the owner is now {self._site.epoch}")
+            session.commit()
+            self._site.learn(newest.after(tables, self._staged.jobs))
+
+    def _verify(self, newest: Known) -> None:
+        """Compare what the snapshot showed with what is known now."""
+        for asset in self._staged.tables:
+            if _head(self._base, asset) != _head(newest, asset):
+                raise Conflict(f"{asset} has changed since this transaction read it")
+        for job in self._staged.jobs:
+            if not is_same(self._base.jobs.get(job), newest.jobs.get(job)):
+                raise Conflict(f"job {job} has been run since this transaction read it")
+
+    def _end(self, *, rolling_back: bool, has_lock: bool) -> None:
+        self._is_over = True
+        session, self._session = self._session, None
+        try:
+            if session is not None and rolling_back:
+                session.rollback()
+            if session is not None and not self._exclusive:
+                self._put_away(session)
+        finally:
+            if has_lock:
+                self._site.lock.release()
+
+    def _put_away(self, session: Session) -> None:
+        """A session with temporary tables is closed, which frees them."""
+        if self._staged.lines:
+            session.close()
+        else:
+            self._site.give_back(session)
+
+
+def is_same(one: Progress | None, other: Progress | None) -> bool:
+    """Whether two progresses are the same for compare-and-set."""
+    if one is None or other is None:
+        return one is other
+    return (one.version, one.run, dict(one.cursors)) == (other.version, other.run, dict(other.cursors))
+
+
+def _base(held: Held, head: int | None) -> int:
+    """The offset before the first change of a write: the first write of a generation spends one on its marker."""
+    return held.offset if held.is_marked or head is not None else held.offset + 1
+
+
+def _head(known: Known, asset: str) -> tuple[int, int] | None:
+    held = known.tables.get(asset)
+    return (held.generation, held.offset) if held else None
+
+
+def _with_floor(held: Held, newest: Held | None) -> Held:
+    """An asset that was trimmed while this transaction was open."""
+    return held if newest is None or newest.floor <= held.floor else replace(held, floor=newest.floor)
+
+
+def _whole(source: Source, held: Held, key: tuple[str, ...] | None) -> str:
+    """The difference over the whole asset: by key, or by content."""
+    if key is None:
+        return difference(source, held, by_content(held), is_content=True)
+    return difference(source, held, by_key(key))
+
+
+def _create(session: Session, table: Table) -> None:
+    try:
+        create_asset(session, table)
+    except BrokenJob as error:
+        raise DefinitionError(
+            f"asset {table.asset}: {error.message}", mend="use type names that DuckDB knows"
+        ) from error
