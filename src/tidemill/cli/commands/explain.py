@@ -1,0 +1,31 @@
+"""`tidemill explain`: why a job runs, or does not."""
+
+from __future__ import annotations
+
+import click
+
+from tidemill.cli.connect import ask
+from tidemill.cli.output import print_json
+from tidemill.cli.settings import Settings
+from tidemill.cli.settings import command as declare
+
+
+@declare("tidemill explain daily_report", "tidemill why daily_report --json")
+@click.argument("job")
+def command(settings: Settings, job: str) -> None:
+    """Say why a job would run now or what it waits for, and why it last started."""
+    answer = ask(settings, "explain", lambda mill: mill.explain(job))
+    if settings.is_json:
+        print_json(answer)
+        return
+    state = f" ({answer['mode']}, {answer['state']})" if answer.get("state") else ""
+    click.echo(f"{answer['job']}{state}: {'ready' if answer['ready'] else 'not ready'}")
+    for reason in answer["because"]:
+        click.echo(f"  {reason}")
+    last = answer.get("last_start")
+    if last:
+        click.echo(f"last start: {last['run']}, {last['state']}")
+        for reason in last.get("because", []):
+            click.echo(f"  {reason}")
+        if last.get("error"):
+            click.echo(f"  error: {last['error']}")

@@ -1,0 +1,60 @@
+"""`tidemill map`: the object mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tidemill.cli import late
+from tidemill.cli.connect import ask
+from tidemill.cli.output import listed, print_json, print_table
+from tidemill.cli.settings import Settings
+from tidemill.cli.settings import command as declare
+
+
+@declare("tidemill map", "tidemill map --mermaid > map.mmd", "tidemill map --import mapping.csv")
+@click.option("--mermaid", is_flag=True, help="Print a Mermaid flowchart.")
+@click.option(
+    "--import", "source", metavar="CSV", help="Make jobs of a table with the columns job, source, target, command."
+)
+def command(settings: Settings, mermaid: bool, source: str | None) -> None:
+    """Show which jobs read and write which assets: read from the definitions, never kept by hand."""
+    if source is not None:
+        _import(settings, source)
+        return
+    mapping = ask(settings, "map", lambda mill: mill.map())
+    if mermaid:
+        click.echo("\n".join(_mermaid(mapping)))
+    elif settings.is_json:
+        print_json(mapping)
+    else:
+        rows = [[job["job"], listed(job["inputs"]), listed(job["outputs"]), job["mode"]] for job in mapping]
+        print_table(["job", "inputs", "outputs", "mode"], rows, "there are no jobs")
+
+
+def _import(settings: Settings, source: str) -> None:
+    answer = late("tidemill.project:import_mapping")(settings.folder, Path(source))
+    if settings.is_json:
+        print_json(answer)
+        return
+    names = answer if isinstance(answer, list | tuple) else ()
+    click.echo(f"{len(names)} jobs written: {listed([str(name) for name in names])}" if names else "done")
+
+
+def _mermaid(mapping: Sequence[dict[str, Any]]) -> Iterator[str]:
+    assets = dict.fromkeys(name for job in mapping for name in (*job["inputs"], *job["outputs"]))
+    ids = {name: f"a{number}" for number, name in enumerate(assets)}
+    yield "flowchart LR"
+    for name, short in ids.items():
+        yield f'  {short}[("{_quoted(name)}")]'
+    for number, job in enumerate(mapping):
+        yield f'  j{number}["{_quoted(job["job"])}<br/>{job["mode"]}"]'
+        yield from (f"  {ids[name]} --> j{number}" for name in job["inputs"])
+        yield from (f"  j{number} --> {ids[name]}" for name in job["outputs"])
+
+
+def _quoted(name: str) -> str:
+    return name.replace('"', "#quot;")

@@ -1,0 +1,56 @@
+"""Commands that go on until they are stopped: `run --watch`, `dev`, `serve`.
+
+Rules of this file:
+  * they own the project for as long as they live, so they never ask another owner;
+  * SIGINT and SIGTERM stop them in order: what was begun is finished, then the exit code says which signal it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from tidemill.cli.connect import own
+from tidemill.cli.ending import until_signalled
+from tidemill.cli.output import print_json, say
+from tidemill.cli.settings import Settings
+from tidemill.core.errors import InvariantError
+from tidemill.project.owner import Owner, acquire
+from tidemill.server.app import create_app
+from tidemill.server.local import HOST, LocalServer
+
+__all__ = ["keep_going"]
+
+GRACE_SECONDS = 5
+
+
+def keep_going(settings: Settings, command: str, *, mode: str, host: str = HOST, port: int | None = None) -> NoReturn:
+    """Work until a signal comes. With a port, users' HTTP is open there; without, only other commands are answered."""
+    owner = acquire(settings.folder, command=command, may_ask=False)
+    with until_signalled() as stop, own(settings, owner, mode=mode, answers=False) as mill:
+        assert isinstance(owner, Owner)
+        with _serving(owner, mill, host, port) as address:
+            _greet(settings, owner, address if port is not None else "")
+            mill.watch(stop)
+    raise InvariantError(f"{command} ended without being stopped")
+
+
+@contextmanager
+def _serving(owner: Owner, mill: Any, host: str, port: int | None) -> Iterator[str]:
+    app = create_app(mill, token=owner.token, is_open=port is not None)
+    server = LocalServer(app, host, port or 0, grace_seconds=GRACE_SECONDS).start()
+    try:
+        owner.announce(server.address)
+        yield server.address
+    finally:
+        owner.hide()
+        server.stop()
+
+
+def _greet(settings: Settings, owner: Owner, address: str) -> None:
+    if settings.is_json:
+        print_json({"project": str(owner.state.parent), "address": f"http://{address}" if address else None})
+        return
+    say(f"tidemill watches {owner.state.parent}" + (f" and answers at http://{address}" if address else ""))
+    say("stop with Ctrl-C")

@@ -1,0 +1,64 @@
+"""How answers and errors look over HTTP: JSON out, one shape for every error, one status for every error class.
+
+Rules of this file:
+  * the class of an error decides its status, never its text; the first class that fits counts;
+  * an error that is nobody's class is ours: its trace goes to the log, its type and no more to the sender.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from starlette.responses import Response
+
+from tidemill.core.errors import (
+    Conflict,
+    NotFound,
+    OperatorError,
+    StorageFull,
+    TidemillError,
+    UpstreamError,
+    UserError,
+)
+
+__all__ = ["STATUS", "error_answer", "error_value", "json_answer", "json_bytes"]
+
+LOG = logging.getLogger("tidemill.server")
+
+STATUS: tuple[tuple[type[TidemillError], int], ...] = (
+    (NotFound, 404),
+    (UserError, 400),
+    (UpstreamError, 422),
+    (Conflict, 409),
+    (StorageFull, 507),
+    (OperatorError, 503),
+    (TidemillError, 500),
+)
+
+
+def json_bytes(value: Any) -> bytes:
+    """A JSON value as it is sent."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def json_answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """An answer."""
+    return Response(json_bytes(value), status, headers, media_type="application/json")
+
+
+def error_value(error: Exception) -> dict[str, Any]:
+    """`{error: {kind, message, place, mend}}`."""
+    if isinstance(error, TidemillError):
+        said = {"kind": type(error).__name__, "message": error.message, "place": error.place, "mend": error.mend}
+        return {"error": said}
+    LOG.error("an answer failed", exc_info=error)
+    message = f"tidemill failed while it answered ({type(error).__name__})"
+    return {"error": {"kind": "InvariantError", "message": message, "place": "", "mend": "see the log of the owner"}}
+
+
+def error_answer(error: Exception, status: int = 0) -> Response:
+    """An error as an answer; its class says the status unless one is given."""
+    found = next((number for kind, number in STATUS if isinstance(error, kind)), 500)
+    return json_answer(error_value(error), status or found)

@@ -1,0 +1,144 @@
+"""The routes: which address asks which operation.
+
+Rules of this file:
+  * `/v1/...` for users has the shapes of the command line; `/v1/operations/{name}` is for other processes' commands;
+  * an answer to events is given after they are durable, never before;
+  * every operation runs in a thread: waiting runs have their own, so that they never hold up a question.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from tidemill import __version__
+from tidemill.core.errors import NotFound, UserError
+from tidemill.project.operations import Operations
+from tidemill.server import metrics, rows
+from tidemill.server.answer import error_answer, json_answer
+from tidemill.server.calls import called, streamed
+from tidemill.server.door import Door, body_of
+from tidemill.server.lines import lines_of
+
+__all__ = ["CALLS_MAX", "RUNS_MAX", "create_app"]
+
+CALLS_MAX = 32
+"""Questions answered at the same time; more wait."""
+
+RUNS_MAX = 8
+"""Commands that wait for `run` at the same time."""
+
+LIST_MAX = 10_000
+
+T = TypeVar("T")
+
+
+def create_app(operations: Operations, *, token: str, is_open: bool = False) -> Starlette:
+    """The application over an open project. `is_open`: users' routes need no token (a server on loopback)."""
+    door = Door(token, is_open=is_open)
+    routes = _Routes(operations)
+    gets = {
+        "/v1/assets": routes.assets,
+        "/v1/jobs": routes.jobs,
+        "/v1/map": routes.map,
+        "/v1/runs": routes.runs,
+        "/v1/status": routes.status,
+        "/v1/assets/{asset}/rows": routes.rows,
+        "/metrics": routes.metrics,
+    }
+    return Starlette(
+        routes=[
+            Route("/healthz", door.public(_healthz), methods=["GET"]),
+            Route("/v1/owner", door.guarded(_owner), methods=["GET"]),
+            Route("/v1/operations/{name}", door.guarded(routes.operation), methods=["POST"]),
+            Route("/v1/assets/{asset}/events", door.open(routes.events), methods=["POST"]),
+            *(Route(path, door.open(endpoint), methods=["GET"]) for path, endpoint in gets.items()),
+        ],
+        exception_handlers={404: _unknown, 405: _wrong_method},
+    )
+
+
+class _Routes:
+    """The endpoints of one open project."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+        self._calls = CapacityLimiter(CALLS_MAX)
+        self._runs = ThreadPoolExecutor(RUNS_MAX, thread_name_prefix="tidemill-asked-run")
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await to_thread.run_sync(work, limiter=self._calls)
+
+    async def assets(self, _: Request) -> Response:
+        return json_answer(await self._in_thread(self._operations.assets))
+
+    async def jobs(self, _: Request) -> Response:
+        return json_answer((await self._in_thread(self._operations.status))["jobs"])
+
+    async def map(self, _: Request) -> Response:
+        return json_answer(await self._in_thread(self._operations.map))
+
+    async def status(self, _: Request) -> Response:
+        return json_answer(await self._in_thread(self._operations.status))
+
+    async def runs(self, request: Request) -> Response:
+        asked = request.query_params
+        unknown = sorted(asked.keys() - {"job", "state", "run", "limit"})
+        if unknown:
+            raise UserError(f"unknown parameter {unknown[0]}", mend="the parameters are job, state, run and limit")
+        limit = rows.whole(asked.get("limit", "100"), "limit", LIST_MAX)
+        texts = {name: asked.get(name, "") for name in ("job", "state", "run")}
+        return json_answer(await self._in_thread(partial(self._operations.runs, **texts, limit=limit)))
+
+    async def events(self, request: Request) -> Response:
+        lines = lines_of(await body_of(request))
+        answer = await self._in_thread(lambda: self._operations.emit(request.path_params["asset"], lines))
+        shown = {name: answer[name] for name in ("accepted", "duplicate", "parked")}
+        return json_answer({**shown, "results": answer.get("results", [])}, 202)
+
+    async def rows(self, request: Request) -> Response:
+        asked = dict(request.query_params)
+        page = await self._in_thread(lambda: rows.page(self._operations, request.path_params["asset"], asked))
+        following = request.url.include_query_params(offset=page.following) if page.following else None
+        headers = {"Link": f'<{following.path}?{following.query}>; rel="next"'} if following else {}
+        return json_answer(page.rows, headers=headers)
+
+    async def metrics(self, _: Request) -> Response:
+        status = await self._in_thread(self._operations.status)
+        return PlainTextResponse(metrics.text(status), media_type="text/plain; version=0.0.4")
+
+    async def operation(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        work = called(self._operations, name, await body_of(request), dict(request.query_params))
+        if name == "run":
+            return streamed(work, self._runs)
+        return json_answer(await self._in_thread(work))
+
+
+async def _healthz(_: Request) -> Response:
+    return json_answer({"status": "ok"})
+
+
+async def _owner(_: Request) -> Response:
+    return json_answer({"pid": os.getpid(), "version": __version__})
+
+
+async def _unknown(request: Request, _: Exception) -> Response:
+    return error_answer(NotFound(f"there is nothing at {request.url.path}", mend="the addresses begin with /v1/"))
+
+
+async def _wrong_method(request: Request, error: Exception) -> Response:
+    answer = error_answer(UserError(f"{request.method} is not possible at {request.url.path}"), 405)
+    if isinstance(error, HTTPException) and error.headers:
+        answer.headers.update(error.headers)
+    return answer

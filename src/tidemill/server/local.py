@@ -1,0 +1,84 @@
+"""A server beside other work: uvicorn in a thread of its own, on this machine only.
+
+Rules of this file:
+  * only loopback addresses are bound; access keys, and with them other addresses, come with the front door;
+  * the socket is bound before the thread begins, so a port that is taken is an error where `start` was called;
+  * `stop` lets what was asked be answered first, for at most `grace_seconds`.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+from starlette.applications import Starlette
+from uvicorn import Config, Server
+
+from tidemill.core.errors import OperatorError, UserError
+from tidemill.server.door import is_loopback
+
+__all__ = ["GRACE_SECONDS", "HOST", "PORT", "LocalServer"]
+
+HOST = "127.0.0.1"
+PORT = 7373
+GRACE_SECONDS = 30
+KEEP_ALIVE_SECONDS = 75
+BACKLOG = 256
+
+
+class LocalServer:
+    """One application, served from a background thread."""
+
+    def __init__(self, app: Starlette, host: str = HOST, port: int = 0, *, grace_seconds: int = GRACE_SECONDS) -> None:
+        self._socket = _bound(host, port)
+        name, number = self._socket.getsockname()[:2]
+        self.address = f"[{name}]:{number}" if ":" in name else f"{name}:{number}"
+        config = Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            ws="none",
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=grace_seconds,
+        )
+        self._server = Server(config)
+        self._thread = threading.Thread(target=self._serve, name="tidemill-server", daemon=True)
+
+    def start(self) -> LocalServer:
+        """Begin to answer: connections are taken from now on."""
+        self._thread.start()
+        return self
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Answer what was asked (unless `at_once`), close, and end the thread; idempotent."""
+        if at_once:
+            self._server.config.timeout_graceful_shutdown = 0
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join()
+        self._socket.close()
+
+    def _serve(self) -> None:
+        self._server.run(sockets=[self._socket])
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    if not is_loopback(host):
+        raise UserError(
+            f"{host} is not this machine's own address, and there are no access keys yet to guard any other",
+            mend=f"use {HOST}, and let others in through a proxy that asks who they are",
+        )
+    name = HOST if host.lower() == "localhost" else host
+    bound = socket.socket(socket.AF_INET6 if ":" in name else socket.AF_INET)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((name, port))
+        bound.listen(BACKLOG)
+    except (OSError, OverflowError) as error:
+        bound.close()
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OperatorError(f"port {port} cannot be used: {reason}", mend="choose another with --port") from error
+    return bound
