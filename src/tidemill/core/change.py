@@ -8,8 +8,9 @@ Rules of this file:
 Theory of operation. An asset's log is a sequence of changes. `consolidate` folds any run of a log into a change set
 by keeping, for each row, the first old image and the last new image; rows that end as they began vanish. Because
 only those two images matter, cutting a log at any point and consolidating the parts gives, after merging, the same
-change set as consolidating the whole: this is why a mode (which only decides where the cuts are) cannot change a
-result (rule 16).
+images as consolidating the whole: this is why a mode (which only decides where the cuts are) cannot change a
+result (rule 16). Offsets are not part of this law: a row that changes and comes back within one part has no change in
+it, and so keeps the offset it had before.
 
 In bulk, change sets cross the ports as Arrow streams (anything with `__arrow_c_stream__`), one line per image:
 hidden columns first (`RID`, `OFFSET`, `WEIGHT`), then the asset's columns. `WEIGHT` is -1 for an old image and +1 for
@@ -123,7 +124,7 @@ class ChangeSet:
         """The rows (by identity) after these changes; raises ValueError where an old image does not match."""
         after = dict(rows)
         for change in self.changes:
-            if after.get(change.rid) != change.old:
+            if not _is_same(after.get(change.rid), change.old):
                 raise ValueError(f"row {change.rid}: the old image of the change is not the row that is there")
             if change.new is None:
                 after.pop(change.rid, None)
@@ -139,7 +140,16 @@ def consolidate(log: Iterable[Change]) -> list[Change]:
         earlier = folded.pop(change.rid, None)
         old = change.old if earlier is None else earlier.old
         folded[change.rid] = Change(change.offset, change.rid, old, change.new)
-    return sorted((c for c in folded.values() if c.old != c.new), key=lambda c: (c.offset, c.rid))
+    return sorted((c for c in folded.values() if not _is_same(c.old, c.new)), key=lambda c: (c.offset, c.rid))
+
+
+def _is_same(one: Row | None, other: Row | None) -> bool:
+    """Whether two images are equal, as a store sees it: one NaN is like another."""
+    if one == other:
+        return True
+    if one is None or other is None or one.keys() != other.keys():
+        return False
+    return all(one[name] == other[name] or (one[name] != one[name] and other[name] != other[name]) for name in one)
 
 
 class Images:

@@ -65,27 +65,29 @@ def missing_members(expected: Mapping[str, Sequence[str]], arrived: Mapping[str,
 
 
 def expected_values(seen: Iterable[str]) -> list[str]:
-    """The values seen, and where they are dates every date between the first and the last, in order."""
+    """The values seen, and where they are dates every date between the first and the last, in order.
+
+    Only `2024-03-01` is a date here: other spellings are values like any other, kept as they are written.
+    """
     values = sorted(set(seen))
     try:
         days = [date.fromisoformat(value) for value in values]
     except ValueError:
         return values
-    if not days:
-        return []
+    if not days or [day.isoformat() for day in days] != values:
+        return values
     span = (days[-1] - days[0]).days
     return [(days[0] + timedelta(days=step)).isoformat() for step in range(span + 1)]
 
 
 def deadline_at(value: str, clock_time: str, timezone: str) -> float | None:
-    """The moment (seconds) of the clock time on the day after the value; None where the value is not a date."""
+    """The moment (seconds) of the clock time on the day after the value; None where there is no such day."""
     try:
-        day = date.fromisoformat(value)
-    except ValueError:
+        day = date.fromisoformat(value) + timedelta(days=1)
+    except (ValueError, OverflowError):
         return None
     hour, minute = (int(part) for part in clock_time.split(":")[:2])
-    moment = datetime(day.year, day.month, day.day, hour, minute, tzinfo=ZoneInfo(timezone)) + timedelta(days=1)
-    return moment.timestamp()
+    return datetime(day.year, day.month, day.day, hour, minute, tzinfo=ZoneInfo(timezone)).timestamp()
 
 
 def decide(

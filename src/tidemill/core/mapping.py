@@ -48,7 +48,7 @@ class ObjectMapping:
         self.remove(job.name)
         try:
             self._link(job)
-            if self._reaches_itself(job):
+            if self._closes_circle(job):
                 self._check_acyclic()
         except DefinitionError:
             self.remove(job.name)
@@ -62,9 +62,9 @@ class ObjectMapping:
         if job is None:
             return
         for asset in job.inputs:
-            self.readers[asset].pop(name, None)
+            _discard(self.readers, asset, name)
         if job.on:
-            self.starters[job.on].pop(name, None)
+            _discard(self.starters, job.on, name)
         for asset in job.outputs:
             if self.writer.get(asset) == name:
                 del self.writer[asset]
@@ -122,17 +122,42 @@ class ObjectMapping:
         for asset in job.outputs:
             self.writer[asset] = job.name
 
-    def _reaches_itself(self, job: Job) -> bool:
-        return job.name in self.downstream(job.name)
+    def _closes_circle(self, job: Job) -> bool:
+        """Whether the job stands upstream of itself: looks up and down in turns, and ends with the shorter side."""
+        up, down = {job.name}, {job.name}
+        to_ask, to_tell = list(self.producers(job)), list(self._consumers(job))
+        while to_ask and to_tell:
+            above, below = to_ask.pop(), to_tell.pop()
+            if above in down or below in up:
+                return True
+            if above not in up:
+                up.add(above)
+                to_ask.extend(self.producers(self.jobs[above]))
+            if below not in down:
+                down.add(below)
+                to_tell.extend(self._consumers(self.jobs[below]))
+        return False
+
+    def _consumers(self, job: Job) -> Iterator[str]:
+        for asset in job.outputs:
+            yield from self.readers.get(asset, ())
 
     def _check_acyclic(self) -> None:
         graph = {name: set(self.producers(job)) for name, job in self.jobs.items()}
         try:
             TopologicalSorter(graph).prepare()
         except CycleError as error:
-            ring = list(reversed(error.args[1]))
+            ring = error.args[1]
             raise DefinitionError(
                 f"circular mapping: {' -> '.join(ring)}",
                 place=str(self.jobs[ring[0]].place),
                 mend="a job cannot read, even through others, what it writes",
             ) from error
+
+
+def _discard(index: dict[str, dict[str, None]], asset: str, name: str) -> None:
+    names = index.get(asset)
+    if names is not None:
+        names.pop(name, None)
+        if not names:
+            del index[asset]
