@@ -63,7 +63,9 @@ def statements(path: Path) -> list[str]:
     return [part.strip("\n") for part in re.split(r";[ ]*(?:\n|\Z)", path.read_text()) if part.strip()]
 
 
-def database(seed: int = 7, rows: int = 300, shuffled: int | None = None, threads: int = 1) -> duckdb.DuckDBPyConnection:
+def database(
+    seed: int = 7, rows: int = 300, shuffled: int | None = None, threads: int = 1
+) -> duckdb.DuckDBPyConnection:
     """The tables with the rows of `seed`, stored in an order of their own when `shuffled` is given."""
     connection = duckdb.connect(config={"threads": threads})
     connection.execute("set lambda_syntax = 'ENABLE_SINGLE_ARROW'")
@@ -85,11 +87,13 @@ def _fill(
 ) -> None:
     holes = ", ".join(f"v[{number}]::{kind}" for number, kind in enumerate(columns.values(), start=1))
     packed = [[None if value is None else str(value) for value in line] for line in lines]
-    connection.execute(f"insert into {quoted(name)} select {holes} from (select unnest($1::varchar[][]) as v)", [packed])
+    connection.execute(
+        f"insert into {quoted(name)} select {holes} from (select unnest($1::varchar[][]) as v)", [packed]
+    )
 
 
 def _contents(random_: random.Random, rows: int) -> dict[str, list[tuple[Any, ...]]]:
-    some = lambda values: random_.choice(values)  # noqa: E731 - a name for a table
+    some = random_.choice
     orders = [
         (
             number,
@@ -114,7 +118,15 @@ def _contents(random_: random.Random, rows: int) -> dict[str, list[tuple[Any, ..
     prices = [("p1", f"2026-01-{day:02d} 00:00:00", f"{day}.50") for day in range(1, 9)]
     weird = [(number % 4, some(["a", None])) for number in range(12)]
     odd = [(some(["a", "b"]), random_.uniform(-1e12, 1e12)) for _ in range(rows)]
-    odd += [("null", None), ("inf", "inf"), ("inf", 1.5), ("both", "inf"), ("both", "-inf"), ("nan", "nan"), ("nan", 2.5)]
+    odd += [
+        ("null", None),
+        ("inf", "inf"),
+        ("inf", 1.5),
+        ("both", "inf"),
+        ("both", "-inf"),
+        ("nan", "nan"),
+        ("nan", 2.5),
+    ]
     odd += [("zero", -0.0), ("zero", 0.0), ("minus", -0.0)]
     return {
         "orders": orders,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import duckdb
@@ -75,7 +76,7 @@ def test_any_split_of_any_row_wise_query_adds_up(data: st.DataObject) -> None:
         connection.execute("create table rows as select *, 'r' || id as _rid from orders")
         made = plan(query, SCHEMAS, "a.sql")
         cut = sorted(data.draw(st.sets(st.integers(0, 29), max_size=4)) | {0, 30})
-        parts = [part(made, connection, list(range(low, high))) for low, high in zip(cut, cut[1:], strict=False)]
+        parts = [part(made, connection, list(range(low, high))) for low, high in pairwise(cut)]
         assert bag(row[:-2] for rows in parts for row in rows) == bag(run(connection, query)[1])
 
 

@@ -18,7 +18,7 @@ from sqlglot import exp
 
 from tidemill.sql.bind import bind, quoted
 from tidemill.sql.determine import determine
-from tidemill.sql.outputs import name_outputs, spell_outputs
+from tidemill.sql.outputs import name_outputs, spell_outputs, written
 from tidemill.sql.resolve import INPUT, Schemas, name_inputs, resolve
 
 __all__ = ["canonical", "canonical_tree", "spell_inputs", "write"]
@@ -35,9 +35,10 @@ def canonical(tree: exp.Query, schemas: Schemas, place: str = "sql", line: int =
 def canonical_tree(tree: exp.Query, schemas: Schemas, place: str, line: int = 1) -> tuple[exp.Query, bool]:
     """The canonical tree over placeholders, and whether every name in it is resolved."""
     name_outputs(tree)
+    spelling = written(tree, schemas)
     tree, schema = resolve(tree, schemas, place, line)
     tree = determine(tree, schema)
-    spell_outputs(tree, schemas, place)
+    spell_outputs(tree, spelling, place, line)
     return tree, schema is not None
 
 

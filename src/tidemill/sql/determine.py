@@ -32,6 +32,8 @@ __all__ = ["determine", "is_float"]
 _TOTAL_ORDER = frozenset("row_number lag lead ntile".split())
 _BY_POSITION = frozenset("first_value last_value nth_value".split()) | ORDER_BOUND
 _ADDING = frozenset("sum avg mean".split())
+# Functions that compute in floating point where their first argument does, and exactly where it does not.
+_LIKE_ARGUMENT = frozenset("round abs trunc floor ceil ceiling".split())
 _FLOATS = (exp.DType.DOUBLE, exp.DType.FLOAT)
 _FLOAT_FUNCTIONS = INEXACT | frozenset(
     """avg mean sqrt cbrt exp ln log log2 log10 pow power sin cos tan cot asin acos atan atan2 sinh cosh tanh degrees
@@ -45,17 +47,29 @@ def determine(tree: exp.Query, schema: MappingSchema | None) -> exp.Query:
     selects = list(tree.find_all(exp.Select))
     for query in list(tree.find_all(exp.Query)):
         _drop_order(query)
+    for node in tree.find_all(exp.WindowSpec, exp.Literal):
+        _one_spelling(node)
     for select in selects:
         _expand_group_all(select)
         _inline_windows(select)
     if schema is not None:
         annotate_types(tree, schema=schema, dialect="duckdb")
         _break_window_ties(tree, schema)
-    for node in list(tree.find_all(exp.Func)):
-        _order_aggregate(node)
+    for function in list(tree.find_all(exp.Func)):
+        _order_aggregate(function)
     for query in tree.find_all(exp.Query):
         _break_limit_ties(query)
     return tree
+
+
+def _one_spelling(node: exp.Expr) -> None:
+    """The parser keeps the case of a frame's words and of a number's exponent as they were written."""
+    if isinstance(node, exp.WindowSpec):
+        for word, value in node.args.items():
+            if isinstance(value, str):
+                node.set(word, value.upper())
+    elif not node.is_string:
+        node.set("this", str(node.this).lower())
 
 
 def _drop_order(query: exp.Query) -> None:
@@ -223,6 +237,8 @@ def is_float(expression: exp.Expr) -> bool:
     """Whether an expression computes in floating point, as far as the types show; when nothing shows it, it does not."""
     if isinstance(expression, exp.Cast):
         return bool(expression.to.is_type(*_FLOATS))
+    if isinstance(expression, exp.Func) and name_of(expression) in _LIKE_ARGUMENT:
+        return is_float(expression.this)
     if expression.type is not None and expression.is_type(*_FLOATS):
         return True
     if isinstance(expression, exp.Div):
@@ -242,7 +258,7 @@ def _break_limit_ties(query: exp.Query) -> None:
     names = query.named_selects
     if not names or "*" in names:
         return
-    outputs = [
+    outputs: list[exp.Expr] = [
         exp.Literal.number(place) if names.count(name) > 1 else exp.column(name, quoted=True)
         for place, name in enumerate(names, start=1)
     ]

@@ -10,7 +10,18 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-__all__ = ["AGGREGATES", "FREE_TABLE_FUNCTIONS", "INEXACT", "ORDERED_BY_ARGUMENT", "ORDER_BOUND", "VOLATILE", "name_of"]
+__all__ = [
+    "AGGREGATES",
+    "FREE_TABLE_FUNCTIONS",
+    "INEXACT",
+    "INEXACT_MACROS",
+    "LISTS",
+    "ORDERED_BY_ARGUMENT",
+    "ORDER_BOUND",
+    "VOLATILE",
+    "name_of",
+    "written_name",
+]
 
 # The result depends on when, where or how often the query runs (value: what kind of dependence).
 VOLATILE: dict[str, str] = {
@@ -28,7 +39,7 @@ VOLATILE: dict[str, str] = {
         """current_database current_catalog current_schema current_schemas current_setting current_user user
         session_user current_role current_connection_id current_query current_query_id current_transaction_id
         getvariable getenv in_search_path txid_current stats vector_type version pg_backend_pid
-        sleep_ms write_log""".split(),
+        sleep_ms write_log current_version""".split(),
         "session",
     ),
 }
@@ -45,22 +56,29 @@ ORDERED_BY_ARGUMENT: frozenset[str] = frozenset(
     arg_min_nulls_last approx_top_k""".split()
 )
 
+# Macros of DuckDB that add in floating point inside, where no ORDER BY can reach (value: what to write instead).
+INEXACT_MACROS: dict[str, str] = {
+    **dict.fromkeys(("geomean", "geometric_mean"), "exp(avg(ln(x)))"),
+    **dict.fromkeys(("wavg", "weighted_avg"), "sum(x * weight) / sum(weight)"),
+}
+
 # Aggregates that compute in floating point whatever their input: the bits depend on the order of the rows.
 INEXACT: frozenset[str] = frozenset(
     """stddev stddev_samp stddev_pop std var_samp var_pop variance sem corr covar_pop covar_samp
     regr_avgx regr_avgy regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy skewness kurtosis kurtosis_pop
-    fsum kahan_sum sumkahan favg product geomean geometric_mean entropy approx_quantile""".split()
+    fsum kahan_sum sumkahan favg product entropy approx_quantile""".split()
 )
 
 AGGREGATES: frozenset[str] = (
     ORDER_BOUND
     | ORDERED_BY_ARGUMENT
     | INEXACT
+    | INEXACT_MACROS.keys()
     | frozenset(
         """avg mean sum sum_no_overflow count count_star count_if countif min max bool_and bool_or bit_and bit_or
         bit_xor bitstring_agg median mad quantile quantile_cont quantile_disc histogram histogram_exact
         approx_count_distinct decimal_average combine_aggr regr_count reservoir_quantile logical_or logical_and
-        percentile_cont percentile_disc array_unique_agg wavg weighted_avg""".split()
+        percentile_cont percentile_disc""".split()
     )
 )
 
@@ -68,26 +86,39 @@ AGGREGATES: frozenset[str] = (
 FREE_TABLE_FUNCTIONS: frozenset[str] = frozenset("range generate_series unnest json_each json_tree repeat".split())
 
 
+# Functions whose result is a list whatever their arguments are.
+LISTS: frozenset[str] = frozenset(
+    """list_filter list_transform list_apply list_concat list_cat array_concat list_distinct list_sort array_sort
+    list_reverse_sort list_reverse list_slice array_slice list_append list_prepend list_value list_pack list_select
+    list_where list_resize list_intersect list_zip flatten range generate_series map_keys map_values map_entries
+    string_split str_split split string_to_array regexp_split_to_array string_split_regex regexp_extract_all
+    array_append array_prepend array_filter array_transform""".split()
+)
+
+_KNOWN = AGGREGATES | frozenset(VOLATILE) | FREE_TABLE_FUNCTIONS
+_CLASS_NAMES: dict[type[exp.Expr], str] = {}
+
+
 def name_of(node: exp.Expr) -> str:
-    """The lower-case name of a function node, as DuckDB's catalogue spells it where the two differ."""
+    """The lower-case name of a function node; of several spellings the one that the tables here use."""
     if isinstance(node, exp.Anonymous | exp.AnonymousAggFunc):
         return str(node.this).lower()
-    return _class_name(type(node))
-
-
-_CLASS_NAMES: dict[type[exp.Expr], str] = {}
-_RENAMED = {
-    "rand": "random",
-    "group_concat": "string_agg",
-    "generate_series": "generate_series",
-    "any_value": "any_value",
-    "approx_distinct": "approx_count_distinct",
-}
+    kind = type(node)
+    found = _CLASS_NAMES.get(kind)
+    if found is None:
+        found = _CLASS_NAMES[kind] = _class_name(kind)
+    return found
 
 
 def _class_name(kind: type[exp.Expr]) -> str:
-    found = _CLASS_NAMES.get(kind)
-    if found is None:
-        name = str(kind.sql_name() if issubclass(kind, exp.Func) else kind.key).lower()
-        found = _CLASS_NAMES[kind] = _RENAMED.get(name, name)
-    return found
+    names = [name.lower() for name in kind.sql_names()] if issubclass(kind, exp.Func) else [kind.key]
+    if kind is exp.GroupConcat:
+        return "string_agg"
+    known = [name for name in names if name in _KNOWN]
+    return (known or names or [kind.key])[0]
+
+
+def written_name(node: exp.Expr) -> str:
+    """The lower-case name under which DuckDB will see this function, '' for what is not written as a call."""
+    head, bracket, _ = node.sql(dialect="duckdb").partition("(")
+    return head.lower() if bracket and head.isidentifier() else ""

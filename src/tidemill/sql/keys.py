@@ -9,6 +9,7 @@ Rules of this file:
 from __future__ import annotations
 
 from sqlglot import exp
+from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
 
 from tidemill.sql.functions import AGGREGATES, name_of
 
@@ -43,33 +44,46 @@ def _select_key(tree: exp.Select) -> tuple[str, ...] | None:
 def _group_expressions(tree: exp.Select, group: exp.Group) -> list[exp.Expr]:
     """The expressions of a GROUP BY, with ALL, ordinals and output names resolved to what they stand for."""
     if group.args.get("all"):
-        return [
-            projection.unalias()
-            for projection in tree.expressions
-            if not isinstance(projection.unalias(), exp.Literal) and not _has_aggregate(projection)
-        ]
+        parts = [projection.unalias() for projection in tree.expressions]
+        return [part for part in parts if part.find(exp.Column) and not _has_aggregate(part)]
     named = {projection.alias.lower(): projection.this for projection in tree.expressions if projection.alias}
-    columns = {projection.sql() for projection in tree.expressions}
+    columns = {projection.name.lower() for projection in tree.expressions if isinstance(projection, exp.Column)}
     found: list[exp.Expr] = []
     for expression in group.expressions:
+        name = expression.name.lower() if isinstance(expression, exp.Column) and not expression.table else ""
         if isinstance(expression, exp.Literal) and expression.is_int:
             index = int(expression.this) - 1
             found.append(tree.expressions[index].unalias() if index < len(tree.expressions) else expression)
-        elif isinstance(expression, exp.Column) and not expression.table and expression.sql() not in columns:
-            found.append(named.get(expression.name.lower(), expression))
         else:
-            found.append(expression)
+            found.append(expression if name in columns else named.get(name, expression))
     return found
 
 
 def _group_key(tree: exp.Select, groups: list[exp.Expr]) -> tuple[str, ...] | None:
-    projected: dict[exp.Expr, str] = {}
-    for projection in tree.expressions:
-        projected.setdefault(projection.unalias().unnest(), projection.alias_or_name)
-    names = [projected.get(group.unnest(), "") for group in groups]
-    if not all(names) or len(set(names)) != len(names):
-        names = list(dict.fromkeys(names))
-    return tuple(names) if all(names) else None
+    projected = [(_spelling(projection.unalias()), projection.alias_or_name) for projection in tree.expressions]
+    names = [_projection_of(_spelling(group), projected) for group in groups]
+    if not names:
+        return () if any(is_aggregate(node) for node in own_nodes(tree)) else None
+    return tuple(dict.fromkeys(names)) if all(names) else None
+
+
+def _projection_of(group: tuple[str, str], projected: list[tuple[tuple[str, str], str]]) -> str:
+    """The output column that shows a group expression, '' if none does. A column without a table is the one of that
+    name, for where two have it the query does not resolve."""
+    table, text = group
+    for (its_table, its_text), name in projected:
+        if text == its_text and (table == its_table or not table or not its_table):
+            return name
+    return ""
+
+
+def _spelling(expression: exp.Expr) -> tuple[str, str]:
+    """(table, text) by which an expression is known again; only columns have a table apart from their text."""
+    bare = expression.unnest()
+    if isinstance(bare, exp.Column) and len(bare.parts) <= 2:
+        return bare.table.lower(), bare.name.lower()
+    text = normalize_identifiers(bare.copy(), dialect="duckdb").sql(dialect="duckdb", comments=False)
+    return "()", text
 
 
 def _all_columns(tree: exp.Query) -> tuple[str, ...] | None:

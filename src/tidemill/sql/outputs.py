@@ -2,7 +2,7 @@
 
 Rules of this file:
   * an expression without a name gets its function's, else `column_<place>`: never one that depends on layout;
-  * a column keeps the spelling of the input it comes from, an alias the one it was written with;
+  * an alias keeps the spelling it was written with, a column that of the input it comes from;
   * two columns of one name become `name` and `name_1`, as DuckDB has it when it makes a table of them;
   * names that tidemill keeps for itself are refused.
 """
@@ -14,9 +14,12 @@ from collections.abc import Mapping
 from sqlglot import exp
 
 from tidemill.core.errors import DefinitionError
+from tidemill.sql.parse import line_of
 from tidemill.sql.resolve import INPUT, Schemas, is_hidden
 
-__all__ = ["name_outputs", "outermost", "spell_outputs"]
+__all__ = ["Written", "name_outputs", "outermost", "spell_outputs", "written"]
+
+_WRITTEN = "tidemill_written"
 
 
 def outermost(tree: exp.Expr) -> exp.Select | None:
@@ -33,7 +36,12 @@ def name_outputs(tree: exp.Query) -> None:
         return
     taken = {projection.output_name.lower() for projection in select.expressions}
     for index, projection in enumerate(select.expressions):
-        if projection.output_name or projection.is_star or isinstance(projection, exp.Explode | exp.Columns):
+        if (
+            projection.output_name
+            or projection.is_star
+            or projection.find(exp.Columns)
+            or isinstance(projection, exp.Explode)
+        ):
             continue
         name = _natural_name(projection, taken) or f"column_{index + 1}"
         taken.add(name)
@@ -49,30 +57,54 @@ def _natural_name(projection: exp.Expr, taken: set[str]) -> str:
     return "" if str(name).lower() in taken else str(name).lower()
 
 
-def spell_outputs(tree: exp.Query, schemas: Schemas, place: str) -> None:
-    """Give the output columns their final names. Raises for a name that is hidden from users."""
-    select = outermost(tree)
-    spelling, taken = _spelling(tree, schemas), set[str]()
-    for projection in select.expressions if select is not None else []:
-        if not isinstance(projection, exp.Alias):
-            continue
-        name = spelling.get(projection.alias.lower(), projection.alias)
-        if is_hidden(name):
-            raise DefinitionError(
-                f"the output column {name!r} has a name that tidemill keeps for itself", place=place, mend="rename it"
-            )
-        projection.set("alias", exp.to_identifier(_free(name, taken), quoted=True))
+Written = Mapping[str, str]
 
 
-def _spelling(tree: exp.Query, schemas: Schemas) -> dict[str, str]:
-    """How the inputs spell their columns, by lower-case name; the first input in the catalogue wins."""
+def written(tree: exp.Query, schemas: Schemas) -> Written:
+    """How columns are spelled, by lower-case name: as the inputs have them (the first in the catalogue wins), else as
+    the first alias in the query has it. To be asked before names are normalised, which also remembers each alias."""
     used = {table.name for table in tree.find_all(exp.Table)}
     found: dict[str, str] = {}
     for asset, columns in schemas.items():
         if INPUT + asset.lower() in used:
-            for column in columns or {}:
-                found.setdefault(column.lower(), column)
+            found = {**{column.lower(): column for column in columns or ()}, **found}
+    for node in tree.find_all(exp.Alias, exp.TableAlias):
+        names = [node.args.get("alias")] if isinstance(node, exp.Alias) else node.args.get("columns") or []
+        for name in names:
+            if isinstance(name, exp.Identifier):
+                name.meta[_WRITTEN] = name.name
+                found.setdefault(name.name.lower(), name.name)
     return found
+
+
+def spell_outputs(tree: exp.Query, spelling: Written, place: str, line: int = 1) -> None:
+    """Give the output columns their final names. Raises for a name that is hidden from users."""
+    select, taken = outermost(tree), set[str]()
+    for projection in select.expressions if select is not None else []:
+        if not isinstance(projection, exp.Alias):
+            continue
+        alias = projection.args["alias"]
+        if _is_given(alias) and _names_itself(projection.this):
+            projection.replace(projection.this)
+            continue
+        name = alias.meta.get(_WRITTEN) or spelling.get(alias.name.lower(), alias.name)
+        if is_hidden(name):
+            raise DefinitionError(
+                f"the output column {name!r} has a name that tidemill keeps for itself",
+                place=f"{place}:{line_of(projection, line)}",
+                mend="rename it",
+            )
+        projection.set("alias", exp.to_identifier(_free(name, taken), quoted=True))
+
+
+def _is_given(alias: exp.Identifier) -> bool:
+    """Whether resolving gave this name because there was none."""
+    return _WRITTEN not in alias.meta and alias.name.startswith("_col_")
+
+
+def _names_itself(expression: exp.Expr) -> bool:
+    """Whether the engine makes columns, and their names, of this one expression."""
+    return expression.find(exp.Columns) is not None or isinstance(expression, exp.Explode)
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -24,6 +24,14 @@ PARSER_VERSION = str(_version.__version__)
 DIALECT = Dialect.get_or_raise("duckdb")
 
 _TEMPLATE_MARKS = ("{{", "{%", "{#")
+# Words that DuckDB reserves, so that they can be a name only after AS or a dot.
+_RESERVED = frozenset(
+    getattr(TokenType, name)
+    for name in """SELECT FROM WHERE GROUP_BY ORDER_BY HAVING QUALIFY LIMIT OFFSET JOIN LEFT RIGHT FULL INNER OUTER CROSS
+    ON USING AND OR NOT IN IS NULL LIKE BETWEEN UNION EXCEPT INTERSECT ALL DISTINCT WITH ALIAS CASE WHEN THEN ELSE END
+    ASC DESC TRUE FALSE""".split()
+)
+_NAME_FOLLOWS = (TokenType.ALIAS, TokenType.DOT)
 _STRINGS = (TokenType.STRING, TokenType.HEREDOC_STRING, TokenType.RAW_STRING)
 
 
@@ -35,7 +43,7 @@ def parse(sql: str, place: str, line: int = 1) -> exp.Query:
 def compact(sql: str, place: str, line: int = 1) -> tuple[exp.Query, str]:
     """The query, and its text without comments, line breaks and case of keywords: a cheap name for the same text."""
     tokens = _tokenize(sql, place, line)
-    return _parse_tokens(tokens, sql, place, line), " ".join(map(_spelling, tokens))
+    return _parse_tokens(tokens, sql, place, line), _compact(tokens, sql)
 
 
 def line_of(node: exp.Expr, line: int = 1) -> int:
@@ -109,13 +117,17 @@ def _query(tree: exp.Expr, place: str, line: int) -> exp.Query:
     )
 
 
-def _spelling(token: Token) -> str:
-    """A token's text such that equal SQL has equal text: keywords upper case, quoted things quoted again."""
-    kind = token.token_type
-    if kind is TokenType.VAR:
-        return token.text
-    if kind is TokenType.IDENTIFIER:
-        return '"' + token.text.replace('"', '""') + '"'
-    if kind in _STRINGS:
-        return "'" + token.text.replace("'", "''") + "'"
-    return token.text.upper()
+def _compact(tokens: list[Token], sql: str) -> str:
+    """The tokens as they were written, one space apart; reserved words upper case where they cannot be names."""
+    parts: list[str] = []
+    before = TokenType.SEMICOLON
+    for token in tokens:
+        kind = token.token_type
+        if kind in _RESERVED and before not in _NAME_FOLLOWS:
+            parts.append(token.text.upper())
+        elif kind is TokenType.NUMBER and before is TokenType.DOT and sql[token.start - 1] == ".":
+            parts[-1] += sql[token.start : token.end + 1]
+        else:
+            parts.append(sql[token.start : token.end + 1])
+        before = kind
+    return " ".join(parts)

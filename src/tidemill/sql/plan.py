@@ -14,7 +14,6 @@ rule applies (rowwise.py). Incremental aggregates will be a third kind between t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,10 +24,10 @@ from tidemill.sql.analyse import analyse_tree
 from tidemill.sql.bind import bind, quoted
 from tidemill.sql.canonical import canonical_tree, spell_inputs, write
 from tidemill.sql.keys import derive_key
-from tidemill.sql.outputs import outermost
 from tidemill.sql.parse import PARSER_VERSION, parse
 from tidemill.sql.resolve import Schemas, name_inputs
 from tidemill.sql.rowwise import reason_not_rowwise, with_lineage
+from tidemill.sql.types import columns_of
 from tidemill.sql.views import expand
 
 __all__ = ["PLAN_VERSION", "SqlPlan", "plan"]
@@ -94,7 +93,7 @@ def plan(sql: str, schemas: Schemas, place: str, line: int = 1, views: Mapping[s
 
 def _planned(tree: exp.Query, inputs: tuple[str, ...], resolved: bool) -> SqlPlan:
     reason = reason_not_rowwise(tree, resolved)
-    key, columns = derive_key(tree), _columns(tree) if resolved else None
+    key, columns = derive_key(tree), columns_of(tree) if resolved else None
     spell_inputs(tree, inputs)
     text = write(tree)
     return SqlPlan(
@@ -106,30 +105,3 @@ def _planned(tree: exp.Query, inputs: tuple[str, ...], resolved: bool) -> SqlPla
         canonical=bind(text, {asset: quoted(asset) for asset in inputs}),
         statement=text if reason else write(with_lineage(tree)),
     )
-
-
-def _columns(tree: exp.Query) -> dict[str, str | None] | None:
-    select = outermost(tree)
-    if select is None or any(not isinstance(part, exp.Alias) for part in select.expressions):
-        return None
-    is_single = isinstance(tree, exp.Select)
-    return {part.alias: _type_of(part.this) if is_single else None for part in select.expressions}
-
-
-def _type_of(expression: exp.Expr) -> str | None:
-    """The DuckDB type where it is certain: a column's own, or what a cast or count says."""
-    kind = expression.type
-    if kind is None or kind.is_type(exp.DType.UNKNOWN, exp.DType.NULL):
-        return None
-    if isinstance(expression, exp.Column | exp.Cast | exp.Count):
-        return _type_text(kind)
-    return None
-
-
-_TYPE_WORDS = {"TEXT": "VARCHAR", "INT": "INTEGER", "REAL": "FLOAT", "INT128": "HUGEINT"}
-_TYPE_WORD = re.compile(r"""\"(?:[^"]|"")*\"|'(?:[^']|'')*'|\w+""")
-
-
-def _type_text(kind: exp.DataType) -> str:
-    """A type as DuckDB itself spells it, whatever stands in quotes untouched."""
-    return _TYPE_WORD.sub(lambda word: _TYPE_WORDS.get(word[0], word[0]), kind.sql(dialect="duckdb"))

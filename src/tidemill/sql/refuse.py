@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from tidemill.core.errors import DefinitionError
-from tidemill.sql.functions import ORDER_BOUND, VOLATILE, name_of
+from tidemill.sql.functions import INEXACT_MACROS, ORDER_BOUND, VOLATILE, name_of
 from tidemill.sql.parse import line_of
 
 __all__ = ["Refusal", "refusal_of"]
@@ -35,6 +35,9 @@ _MENDS = {
     ),
     "session": ("the result would depend on the session it runs in", "write the value itself"),
 }
+
+# Window functions that get the whole row as their order where the query gives none.
+_BY_PLACE = frozenset("first_value last_value nth_value".split())
 
 # Functions that put a list in order: below them, the order in which it was gathered cannot be seen.
 _SORTERS = frozenset("list_sort array_sort list_reverse_sort array_reverse_sort sort_array len array_length".split())
@@ -84,6 +87,8 @@ def _function(node: exp.Func) -> tuple[str, str] | None:
     if kind is not None:
         reason, mend = _MENDS[kind]
         return f"{name}() is refused: {reason}", mend
+    if name in INEXACT_MACROS:
+        return f"{name}() adds in floating point in an order that changes", f"write {INEXACT_MACROS[name]}"
     if name in ORDER_BOUND and not _is_ordered(node):
         return (
             f"{name}() without an ORDER BY inside depends on the order in which rows arrive",
@@ -106,7 +111,9 @@ def _is_ordered(node: exp.Expr) -> bool:
     parent = node.parent
     while isinstance(parent, exp.IgnoreNulls | exp.RespectNulls | exp.Filter):
         parent = parent.parent
-    if isinstance(parent, exp.WithinGroup | exp.Window):
+    if isinstance(parent, exp.Window):
+        return bool(parent.args.get("order") or parent.args.get("alias")) or name_of(node) in _BY_PLACE
+    if isinstance(parent, exp.WithinGroup):
         return True
     return isinstance(parent, exp.Func) and name_of(parent) in _SORTERS
 

@@ -147,11 +147,16 @@ def _failure(error: OptimizeError, tree: exp.Query, known: Known, place: str, li
 
 
 def _unknown_relation(name: str, tree: exp.Query, place: str, line: int) -> DefinitionError:
-    choices = {relation.alias_or_name for relation in tree.find_all(exp.Table, exp.Subquery, exp.Unnest)}
+    choices: dict[str, str] = {}
+    for relation in tree.find_all(exp.Table, exp.Subquery, exp.Unnest):
+        alias = relation.alias_or_name
+        choices |= {alias: alias, relation.name.removeprefix(INPUT): alias}
+    choices = {key: alias for key, alias in choices.items() if key and alias and alias != name}
+    nearest = get_close_matches(name, sorted(choices), n=1, cutoff=0.5)
     return DefinitionError(
         f"a column is asked of {name!r}, which FROM does not name",
         place=f"{place}:{_line_of_name(tree, name, line)}",
-        mend=_nearest(name, choices - {"", name}),
+        mend=f"did you mean {choices[nearest[0]]!r}?" if nearest else f"there are: {', '.join(sorted(choices))}",
     )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from tidemill.sql.functions import name_of
+from tidemill.sql.functions import LISTS, name_of, written_name
 from tidemill.sql.keys import is_aggregate
 from tidemill.sql.resolve import INPUT
 from tidemill.sql.scope import binding
@@ -83,10 +83,20 @@ def _unnest_reason(node: exp.Expr) -> str:
     arguments = [part for part in node.iter_expressions() if not isinstance(part, exp.TableAlias)]
     if len(arguments) != 1 or isinstance(arguments[0], exp.PropertyEQ | exp.Kwarg):
         return "it unnests with options, or several lists at once"
-    kind = arguments[0].type
-    if isinstance(node, exp.Explode) and (kind is None or kind.is_type(exp.DType.STRUCT, exp.DType.UNKNOWN)):
-        return "it unnests a value whose type is not known to be a list"
+    if isinstance(node, exp.Explode) and not _is_list(arguments[0]):
+        return "it unnests a value that is not known to be a list (a struct would become columns)"
     return ""
+
+
+def _is_list(expression: exp.Expr) -> bool:
+    if isinstance(expression, exp.Paren):
+        return _is_list(expression.this)
+    if isinstance(expression, exp.Array):
+        return True
+    kind = expression.type
+    if kind is not None and kind.is_type(exp.DType.ARRAY, exp.DType.LIST):
+        return True
+    return isinstance(expression, exp.Func) and written_name(expression) in LISTS
 
 
 def _chain(tree: exp.Expr) -> list[exp.Select] | None:

@@ -29,9 +29,10 @@ def is_input(table: exp.Table) -> bool:
     return bool(table.meta.get(_MARK))
 
 
-def binding(table: exp.Table) -> exp.CTE | None:
-    """The CTE that this table name refers to, or None when it names an input."""
-    if is_input(table):
+def binding(table: exp.Table, *, through_mark: bool = False) -> exp.CTE | None:
+    """The CTE that this table name refers to, or None when it names an input. `through_mark` asks what a marked input
+    would refer to if its text stood alone."""
+    if is_input(table) and not through_mark:
         return None
     name = table.name.lower()
     child: exp.Expr = table
