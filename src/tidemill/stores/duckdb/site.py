@@ -17,6 +17,7 @@ import threading
 from pathlib import Path
 from typing import ClassVar
 
+from tidemill.core.errors import OperatorError
 from tidemill.stores.duckdb.database import Database, Session
 from tidemill.stores.duckdb.layout import Known, create_layout, load, read_epoch
 
@@ -66,16 +67,49 @@ class Site:
         """What storage holds."""
         with self.fence:
             if self._known is None:
-                self._known = load(self.writer)
+                self._known = self._recalled()
             return self._known
 
+    def _recalled(self) -> Known:
+        """Ask storage; where DuckDB has given the database up (a checkpoint met a full disk), attach it anew."""
+        try:
+            session = self._database.session()
+            try:
+                return load(session)
+            finally:
+                session.close()
+        except OperatorError:
+            if self.path == ":memory:":
+                raise
+        self._close_sessions()
+        self._database.close()
+        self._database = Database(self.path)
+        self.writer = self._database.session()
+        return load(self.writer)
+
+    def _close_sessions(self) -> None:
+        for session in (*self._idle, self.writer):
+            session.close()
+        self._idle.clear()
+
     def learn(self, known: Known | None) -> None:
-        """Take over what a commit changed; None where the commit failed and storage must be asked."""
-        self._known = known
+        """Take over what a commit changed; None where something failed and storage must be asked."""
+        with self.fence:
+            self._known = known
+
+    def commit(self, session: Session, known: Known) -> None:
+        """Commit, and know what was committed. Called with the fence held."""
+        try:
+            session.commit()
+        except BaseException:
+            self.learn(None)
+            raise
+        self.learn(known)
 
     def take_session(self) -> Session:
         """A session for one transaction or query."""
         with self.fence:
+            assert self.known is not None
             return self._idle.pop() if self._idle else self._database.session()
 
     def give_back(self, session: Session) -> None:
@@ -97,8 +131,5 @@ class Site:
             if self.users > 0:
                 return
             Site._open.pop(self.path, None)
-            for session in self._idle:
-                session.close()
-            self._idle.clear()
-            self.writer.close()
+            self._close_sessions()
             self._database.close()

@@ -191,18 +191,17 @@ class DuckDBStore:
         self._check_open()
         site = self._site
         with site.lock:
+            before = site.known
             session = site.writer
             session.begin()
             try:
-                count, known = work(session, site.known)
+                count, known = work(session, before)
                 with site.fence:
                     if self._epoch != site.epoch:
                         raise Fenced(f"epoch {self._epoch} is over: the owner is now {site.epoch}")
-                    session.commit()
-                    site.learn(known)
+                    site.commit(session, known)
             except BaseException:
                 session.rollback()
-                site.learn(None)
                 raise
         return count
 

@@ -21,7 +21,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tidemill.core.change import OFFSET, RID, Appended, ArrowStream, Became, Images, Output, Slice, Statement
-from tidemill.core.errors import BrokenJob, Conflict, DefinitionError, Fenced, InvariantError, NotFound, StateCorrupt
+from tidemill.core.errors import (
+    BrokenJob,
+    Conflict,
+    DefinitionError,
+    Fenced,
+    InvariantError,
+    NotFound,
+    OperatorError,
+    StateCorrupt,
+)
 from tidemill.core.ports import Head, Progress, Table
 from tidemill.stores.duckdb.database import Session, quoted
 from tidemill.stores.duckdb.difference import (
@@ -67,7 +76,7 @@ class DuckDBTransaction:
         if exclusive:
             site.lock.acquire()
             try:
-                self._begin(site.writer)
+                self._begin(exclusive=True)
             except BaseException:
                 site.lock.release()
                 raise
@@ -153,7 +162,6 @@ class DuckDBTransaction:
         try:
             self._commit(session)
         except BaseException:
-            self._site.learn(None)
             self._end(rolling_back=True, has_lock=True)
             raise
         heads = {asset: held.head for asset, held in self._staged.tables.items()}
@@ -177,16 +185,17 @@ class DuckDBTransaction:
             raise InvariantError("the transaction is over")
         if self._session is None:
             with self._site.fence:
-                self._begin(self._site.take_session())
+                self._begin(exclusive=False)
         assert self._session is not None
         return self._session
 
-    def _begin(self, session: Session) -> None:
+    def _begin(self, *, exclusive: bool) -> None:
+        self._base = self._site.known
+        session = self._site.writer if exclusive else self._site.take_session()
         session.begin()
-        if not self._exclusive:
+        if not exclusive:
             session.rows("SELECT 1 FROM tidemill.meta LIMIT 1")
         self._session = session
-        self._base = self._site.known
 
     @contextmanager
     def _inputs(self, session: Session) -> Iterator[Inputs]:
@@ -196,13 +205,15 @@ class DuckDBTransaction:
 
     @contextmanager
     def _breaking(self) -> Iterator[None]:
-        """What fails in here leaves nothing but `rollback`."""
+        """What fails in here leaves nothing but `rollback`; a slice that is refused has not failed."""
         try:
             yield
-        except StateCorrupt:
+        except (StateCorrupt, NotFound):
             raise
-        except BaseException:
+        except BaseException as error:
             self._is_broken = True
+            if isinstance(error, OperatorError):
+                self._site.learn(None)
             raise
 
     # Writing.
@@ -246,11 +257,12 @@ class DuckDBTransaction:
         self._end_images(asset)
         return self._held(asset)
 
-    def _end_images(self, asset: str) -> None:
-        """Run what was put off for an asset."""
-        for statement in self._staged.closings.pop(asset, ()):
-            assert self._session is not None
-            self._session.run(statement)
+    def _end_images(self, *assets: str) -> None:
+        """Run what was put off for these assets."""
+        for asset in assets:
+            for statement in self._staged.closings.pop(asset, ()):
+                assert self._session is not None
+                self._session.run(statement)
 
     def _stage(self, held: Held, base: int, count: int, head: int | None, *, opened: int, closed: int) -> None:
         end = base + count if head is None else head
@@ -283,15 +295,13 @@ class DuckDBTransaction:
         newest = self._site.known
         if not self._exclusive:
             self._verify(newest)
-        for asset in list(self._staged.closings):
-            self._end_images(asset)
+        self._end_images(*list(self._staged.closings))
         save(session, self._base, self._staged.tables.values(), self._staged.jobs.values())
         tables = {asset: _with_floor(held, newest.tables.get(asset)) for asset, held in self._staged.tables.items()}
         with self._site.fence:
             if self._epoch != self._site.epoch:
                 raise Fenced(f"epoch {self._epoch} is over: the owner is now {self._site.epoch}")
-            session.commit()
-            self._site.learn(newest.after(tables, self._staged.jobs))
+            self._site.commit(session, newest.after(tables, self._staged.jobs))
 
     def _verify(self, newest: Known) -> None:
         """Compare what the snapshot showed with what is known now."""
