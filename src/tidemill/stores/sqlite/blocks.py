@@ -16,7 +16,7 @@ from tidemill.stores.sqlite.schema import offset_of, place
 
 __all__ = ["BLOCK_BYTES", "append", "lines_at", "payloads"]
 
-BLOCK_BYTES = 256 << 10
+BLOCK_BYTES = 64 << 10
 """Lines are packed into blocks of about this size."""
 
 COMPRESS_ABOVE = 8 << 10

@@ -8,7 +8,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -20,13 +20,26 @@ from tidemill.stores.sqlite.connection import Connection
 from tidemill.stores.sqlite.nested import kind_of
 from tidemill.stores.sqlite.schema import place
 
-__all__ = ["ROWS", "TOPIC", "VERSION", "Entry", "define", "entries", "entry", "forget", "known", "reshaped", "save"]
+__all__ = [
+    "ROWS",
+    "TOPIC",
+    "VERSION",
+    "Entry",
+    "advance",
+    "define",
+    "entries",
+    "entry",
+    "forget",
+    "known",
+    "reshaped",
+    "save",
+]
 
 TOPIC = "topic"
 VERSION = "version"
 ROWS = "rows"
 
-_SELECT = "select number, asset, kind, head, generation, count, floor, at_door, columns, key, id, swept_at from assets"
+_FIELDS = "number, asset, kind, head, generation, count, floor, at_door, columns, key, id, swept_at, marked"
 
 _WIDER = {
     "tinyint": ("smallint", "integer", "bigint", "hugeint", "double", "float"),
@@ -48,7 +61,10 @@ _WIDER = {
 
 @dataclass(slots=True)
 class Entry:
-    """One asset as the file has it. `since` is, per column, the offset from which on the column exists."""
+    """One asset as the file has it. `since` is, per column, the offset from which on the column exists.
+
+    `schema` is where its rows are: `main` (the file), or `temp` (the copy of a snapshot transaction that writes it).
+    """
 
     number: int
     asset: str
@@ -63,6 +79,8 @@ class Entry:
     key: tuple[str, ...] | None = None
     id: str = ""
     swept_at: float = 0.0
+    marked: int = 0
+    schema: str = "main"
 
     def as_head(self) -> Head:
         """The end of the log, as the port has it."""
@@ -70,7 +88,7 @@ class Entry:
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    number, asset, kind, head, generation, count, floor, at_door, columns, key, id_, swept_at = row
+    number, asset, kind, head, generation, count, floor, at_door, columns, key, id_, swept_at, marked = row
     shape = msgspec.json.decode(columns, type=list[tuple[str, str, bool, int]])
     return Entry(
         number,
@@ -86,36 +104,59 @@ def _entry(row: tuple[Any, ...]) -> Entry:
         None if key is None else msgspec.json.decode(key, type=tuple[str, ...]),
         id_,
         swept_at,
+        marked,
     )
 
 
-def known(connection: Connection, asset: str) -> Entry | None:
+def known(connection: Connection, asset: str, *, has_overlay: bool = False) -> Entry | None:
     """The asset, or None where the ledger has never heard of it."""
-    row = connection.one(f"{_SELECT} where asset = ?", (asset,))
+    if has_overlay:
+        row = connection.one(f"select {_FIELDS} from temp.assets where asset = ?", (asset,))
+        if row is not None:
+            return replace(_entry(row), schema="temp")
+    row = connection.one(f"select {_FIELDS} from main.assets where asset = ?", (asset,))
     return None if row is None else _entry(row)
 
 
 def entries(connection: Connection) -> list[Entry]:
     """All assets."""
-    return [_entry(row) for row in connection.all(_SELECT)]
+    return [_entry(row) for row in connection.all(f"select {_FIELDS} from main.assets")]
 
 
 def entry(connection: Connection, asset: str) -> Entry:
     """The asset, made known if it is new."""
     found = known(connection, asset)
     if found is None:
-        connection.execute("insert into assets (asset) values (?)", (asset,))
+        connection.execute("insert into main.assets (asset) values (?)", (asset,))
         found = known(connection, asset)
         assert found is not None
     return found
+
+
+def lift(connection: Connection, found: Entry | None, asset: str) -> Entry:
+    """Copy an asset into the overlay of a snapshot transaction, or make a new one known only there."""
+    if found is not None and found.schema == "temp":
+        return found
+    if found is None:
+        number = -1 - connection.one("select count(*) from temp.assets")[0]
+        found = Entry(number, asset)
+    elif found.kind in ("", ROWS):
+        connection.execute("insert into temp.images select * from main.images where number = ?", (found.number,))
+    connection.execute(
+        f"insert into temp.assets ({_FIELDS}) values (?, ?, '', 0, 0, 0, 0, 0, '[]', null, '', 0, 0)",
+        (found.number, asset),
+    )
+    lifted = replace(found, schema="temp")
+    save(connection, lifted)
+    return lifted
 
 
 def save(connection: Connection, found: Entry) -> None:
     """Write the asset back."""
     shape = [(c.name, c.type, c.required, found.since.get(c.name, 0)) for c in found.columns]
     connection.execute(
-        "update assets set kind = ?, head = ?, generation = ?, count = ?, floor = ?, at_door = ?, columns = ?, key = ?, "
-        "id = ?, swept_at = ? "
+        f"update {found.schema}.assets set kind = ?, head = ?, generation = ?, count = ?, floor = ?, at_door = ?, columns = ?, key = ?, "
+        "id = ?, swept_at = ?, marked = ? "
         "where number = ?",
         (
             found.kind,
@@ -128,14 +169,22 @@ def save(connection: Connection, found: Entry) -> None:
             None if found.key is None else msgspec.json.encode(found.key).decode(),
             found.id,
             found.swept_at,
+            found.marked,
             found.number,
         ),
     )
 
 
-def define(connection: Connection, table: Table) -> Entry:
+def advance(connection: Connection, found: Entry) -> None:
+    """Write back what an append moves."""
+    connection.execute(
+        f"update {found.schema}.assets set head = ?, count = ? where number = ?",
+        (found.head, found.count, found.number),
+    )
+
+
+def define(connection: Connection, found: Entry, table: Table) -> Entry:
     """Give an asset its shape (port `Transaction.define`)."""
-    found = entry(connection, table.asset)
     generation = found.generation
     shape = (found.columns, found.key)
     reshaped(found, table)
@@ -150,16 +199,20 @@ def reshaped(found: Entry, table: Table) -> Entry:
     """The asset with another shape; raises DefinitionError for a shape that it cannot take."""
     for column in table.columns:
         kind_of(column.type)
-    if (found.columns, found.key) == (table.columns, table.key):
+    if (_types(found.columns), found.key) == (_types(table.columns), table.key):
         return found
     if found.at_door:
         _widen(found, table)
-    elif found.head:
+    elif found.columns or found.head:
         found.generation += 1
-        found.count, found.floor, found.kind = 0, found.head, ""
+        found.count, found.floor, found.marked = 0, found.head, 0
         found.since = {}
     found.columns, found.key = table.columns, table.key
     return found
+
+
+def _types(columns: tuple[Column, ...]) -> list[tuple[str, str]]:
+    return [(column.name, column.type) for column in columns]
 
 
 def _widen(found: Entry, table: Table) -> None:
@@ -201,8 +254,11 @@ def _frozen(found: Entry, why: str) -> DefinitionError:
 
 def forget(connection: Connection, found: Entry) -> None:
     """Remove all rows and log entries of an asset; its number and offsets stay."""
+    connection.execute(f"delete from {found.schema}.images where number = ?", (found.number,))
+    if found.schema != "main":
+        return
     low, high = place(found.number, 0), place(found.number + 1, 0)
     connection.execute("delete from blocks where place >= ? and place < ?", (low, high))
     connection.execute("delete from versions where place >= ? and place < ?", (low, high))
-    for table in ("ids", "keys", "images"):
+    for table in ("ids", "keys"):
         connection.execute(f"delete from {table} where number = ?", (found.number,))

@@ -136,8 +136,6 @@ def connect(path: Path, *, is_writer: bool, hook: Hook | None = None, is_lasting
             raw.execute("pragma journal_mode = wal")
             raw.execute("pragma wal_autocheckpoint = 0")
             raw.execute(f"pragma journal_size_limit = {WAL_BYTES_KEPT}")
-        else:
-            raw.execute("pragma query_only = on")
     except sqlite3.Error as error:
         raise explained(error, path) from error
     return Connection(raw, path, hook)

@@ -18,6 +18,7 @@ only its key and version. Empty lines are no events. An event of a topic with `i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -28,6 +29,7 @@ import msgspec
 from tidemill.core.errors import UserError
 from tidemill.core.model import Asset, Semantics
 from tidemill.core.ports import Refusal
+from tidemill.stores.sqlite.decode import is_plain_name
 from tidemill.stores.sqlite.kinds import Kind
 from tidemill.stores.sqlite.nested import kind_of
 
@@ -58,8 +60,7 @@ PIECE_BYTES = 4 << 20
 DELETED = "_deleted"
 """The field of an upsert event that says its key is gone."""
 
-_DIGITS = bytes.maketrans(b"123456789", b"000000000")
-_TOO_FINE = b".0000000"
+_TOO_FINE = re.compile(rb"\.[0-9]{7}")
 _EDGES = (b'"0001-01-01', b'"9999-12-31')
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
@@ -118,18 +119,24 @@ class Contract:
     def __init__(self, asset: Asset) -> None:
         self.asset = asset
         self.is_upsert = asset.semantics is Semantics.UPSERT
+        self._check_names(asset)
         self._kinds = {column.name: kind_of(column.type) for column in asset.columns}
         self._required = [column.name for column in asset.columns if column.required]
-        self._refuse_unknown(asset)
-        self._batch = self._door(asset)
+        self._batch: Any = None  # where a name cannot be a struct's field, every line is checked by itself
+        self._id_field = ""
+        if all(is_plain_name(name) for name in self._kinds):
+            self._batch = self._door(asset)
         self._inexact = self._loose_columns()
         self._has_fraction = any(kind.has_fraction for kind in self._kinds.values())
         self._ids = _identity_decoder({"id": asset.id} if asset.id else {})
         self._identity = self._identities()
 
-    def _refuse_unknown(self, asset: Asset) -> None:
+    def _check_names(self, asset: Asset) -> None:
         if self.is_upsert and not asset.key:
             raise UserError(f"upsert topic {asset.name} has no key", place=str(asset.place), mend='add `key = ["..."]`')
+        odd = [name for name in (asset.id, asset.version, *asset.key) if not is_plain_name(name)]
+        if odd:
+            raise UserError(f"{asset.name}: {odd[0]!r} cannot be an id, key or version", place=str(asset.place))
 
     def _door(self, asset: Asset) -> msgspec.json.Decoder[Any]:
         """The struct of the shortcut: one field per column, and the id where it is no column."""
@@ -190,7 +197,7 @@ class Contract:
     def _at_once(self, piece: bytes, checked: Checked) -> bool:
         """Take a piece as a whole, if every line of it is certain to pass unchanged."""
         count = piece.count(b"\n") + 1
-        if not self._is_plain(piece, count):
+        if self._batch is None or not self._is_plain(piece, count):
             return False
         try:
             events = self._batch.decode_lines(piece)
@@ -223,7 +230,7 @@ class Contract:
             return False
         if len(piece) > EVENT_BYTES_MAX and not _has_short_lines(piece):
             return False
-        if self._has_fraction and (_TOO_FINE in piece.translate(_DIGITS) or any(edge in piece for edge in _EDGES)):
+        if self._has_fraction and (_TOO_FINE.search(piece) or any(edge in piece for edge in _EDGES)):
             return False
         return piece.isascii() or _is_utf8(piece)
 

@@ -21,12 +21,12 @@ from tidemill.core.model import Column
 from tidemill.stores.sqlite.kinds import Kind
 from tidemill.stores.sqlite.nested import kind_of
 
-__all__ = ["Decoder"]
+__all__ = ["Decoder", "is_plain_name"]
 
 FEW_ROWS = 256
 """Up to so many rows are decoded with structs."""
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 512 << 10
 """What one thread of pyarrow's reader takes at once."""
 
 
@@ -40,7 +40,9 @@ class Decoder:
         names = {f"c{place}": column.name for place, column in enumerate(columns)}
         fields = [(name, _field(kind), None) for name, kind in zip(names, self.kinds, strict=True)]
         self._names = list(names)
-        self._rows = msgspec.json.Decoder(msgspec.defstruct("Row", fields, rename=names, gc=False))
+        self._rows: Any = None  # where a name cannot be a struct's field, each value is decoded by itself
+        if all(is_plain_name(column.name) for column in columns):
+            self._rows = msgspec.json.Decoder(msgspec.defstruct("Row", fields, rename=names, gc=False))
         self._is_bulk = bool(columns) and all(kind.bulk is not None for kind in self.kinds)
         self._bulk_schema = pa.schema(
             [(column.name, kind.bulk) for column, kind in zip(columns, self.kinds, strict=True) if kind.bulk]
@@ -75,12 +77,30 @@ class Decoder:
         return table if table.schema == self.schema else table.cast(self.schema, safe=False)
 
     def _by_row(self, data: bytes) -> pa.Table:
+        if self._rows is None:
+            return self._by_value(data)
         rows = self._rows.decode_lines(data)
         arrays = [
             _array([getattr(row, name) for row in rows], kind)
             for name, kind in zip(self._names, self.kinds, strict=True)
         ]
         return pa.Table.from_arrays(arrays, schema=self.schema)
+
+    def _by_value(self, data: bytes) -> pa.Table:
+        rows = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode_lines(data)
+        arrays = []
+        for column, kind in zip(self.columns, self.kinds, strict=True):
+            raws = [row.get(column.name, _NULL) for row in rows]
+            arrays.append(_array([msgspec.json.decode(raw, type=_field(kind)) for raw in raws], kind))
+        return pa.Table.from_arrays(arrays, schema=self.schema)
+
+
+_NULL = msgspec.Raw(b"null")
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a struct can have a field of that name."""
+    return name.isprintable() and not {'"', "\\"} & set(name)
 
 
 def _field(kind: Kind) -> Any:

@@ -1,22 +1,25 @@
-"""Rows of internal assets (`JOB@parked`, `JOB@gate`): small tables with their whole history.
+"""Rows with their history: internal assets (`JOB@parked`, `JOB@gate`), and any table that is kept in the ledger.
 
 Rules of this file:
   * an image is current from the offset that made it until the offset that ended it; nothing is overwritten;
-  * the identity of a row is its key where the table has one, else its parent and ordinal, else its offset;
-  * `difference` only reads; `apply` only writes what a difference says, in the order it says.
+  * two rows are equal where their stored lines are; a row that stays equal gets no change;
+  * `apply` gives each change the next offset, in the order it is handed: appended rows in their own order, differences
+    in the order of the row identities.
+
+These are tables of thousands of rows, not of millions: each change is one statement. A snapshot transaction works on
+a copy in the connection's `temp` schema (`Entry.schema`), so that it sees its own writes and nobody else does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tidemill.core.errors import ContractViolation
 from tidemill.stores.sqlite.catalog import Entry
 from tidemill.stores.sqlite.connection import Connection
 
-__all__ = ["FOREVER", "Image", "NewRow", "appended", "apply", "changes", "replaced", "state"]
+__all__ = ["FOREVER", "Image", "NewRow", "Pair", "appended", "apply", "became", "changes", "replaced", "state"]
 
 FOREVER = 2**63 - 1
 """`until` of an image that is current."""
@@ -24,11 +27,12 @@ FOREVER = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class NewRow:
-    """A row that an output brings: its identity ("" = its offset), its parent, and its columns as JSON."""
+    """A row that an output brings: its identity ("" = its offset), parent, columns as JSON, and given offset."""
 
     rid: str
     parent: str | None
     payload: bytes
+    offset: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,37 +51,36 @@ Pair = tuple[str, NewRow | None, bool]
 
 def appended(connection: Connection, found: Entry, rows: Sequence[NewRow]) -> list[Pair]:
     """The changes of an `Appended`; raises ContractViolation where an identity is taken."""
-    names = [row.rid for row in rows if row.rid]
-    taken = {rid for rid in names if _current(connection, found, rid) is not None}
-    seen: set[str] = set()
-    taken |= {rid for rid in names if rid in seen or seen.add(rid)}  # type: ignore[func-returns-value]
-    if taken:
-        _refuse(found, taken)
+    _check_free(connection, found, list(_by_identity(found, [row for row in rows if row.rid])))
     return [(row.rid, row, False) for row in rows]
 
 
 def replaced(connection: Connection, found: Entry, rows: Sequence[NewRow], parents: Sequence[str] | None) -> list[Pair]:
-    """The changes that make the rows of these parents (None: all rows) exactly `rows`."""
-    after = _by_identity(found, rows)
+    """The changes that make the rows of these parents (None: all rows) exactly those of `rows` with that parent."""
     if parents is None:
-        return _difference(_all(connection, found), after)
-    pairs: list[Pair] = []
-    for parent in dict.fromkeys(parents):
-        mine = {rid: row for rid, row in after.items() if row.parent == parent} if after else {}
-        pairs += _difference(_of_parent(connection, found, parent), mine)
-    _check_parents(found, rows, parents)
-    taken = {rid for rid, _, had_old in pairs if not had_old and _current(connection, found, rid) is not None}
-    if taken:
-        _refuse(found, taken)
-    return pairs
+        return became(connection, found, rows)
+    wanted = set(parents)
+    before: dict[str, bytes] = {}
+    for parent in sorted(wanted):
+        before |= _of_parent(connection, found, parent)
+    after = _by_identity(found, [row for row in rows if row.parent in wanted])
+    _check_free(connection, found, sorted(after.keys() - before.keys()))
+    return _difference(before, after)
+
+
+def became(connection: Connection, found: Entry, rows: Sequence[NewRow]) -> list[Pair]:
+    """The changes that make the rows of the asset exactly `rows`."""
+    current = connection.all(
+        f"select rid, payload from {found.schema}.images where number = ? and until = ?", (found.number, FOREVER)
+    )
+    return _difference(dict(current), _by_identity(found, rows))
 
 
 def _by_identity(found: Entry, rows: Sequence[NewRow]) -> dict[str, NewRow]:
-    after: dict[str, NewRow] = {}
-    for row in rows:
-        if row.rid in after:
-            _refuse(found, {row.rid})
-        after[row.rid] = row
+    after = {row.rid: row for row in rows}
+    if len(after) < len(rows):
+        seen: set[str] = set()
+        _refuse(found, sorted({row.rid for row in rows if row.rid in seen or seen.add(row.rid)}))  # type: ignore[func-returns-value]
     return after
 
 
@@ -90,60 +93,66 @@ def _difference(before: Mapping[str, bytes], after: Mapping[str, NewRow]) -> lis
     return pairs
 
 
-def _check_parents(found: Entry, rows: Sequence[NewRow], parents: Sequence[str]) -> None:
-    strays = {str(row.parent) for row in rows} - set(parents)
-    if strays:
-        raise ContractViolation(
-            f"{found.asset}: rows belong to {min(strays)!r}, which is not among the parents replaced"
-        )
+def _check_free(connection: Connection, found: Entry, rids: Sequence[str]) -> None:
+    taken = [rid for rid in rids if _is_current(connection, found, rid)]
+    if taken:
+        _refuse(found, taken)
 
 
-def _refuse(found: Entry, rids: set[str]) -> None:
-    shown = ", ".join(sorted(rids)[:5])
-    raise ContractViolation(f"{found.asset}: the row identity is not unique: {shown}", mend="make the key unique")
+def _refuse(found: Entry, rids: Sequence[str]) -> None:
+    shown = ", ".join(rids[:5])
+    raise ContractViolation(f"{found.asset}: the key is not unique: {shown}", mend="make the key unique")
 
 
-def _current(connection: Connection, found: Entry, rid: str) -> Any:
-    return connection.one(
-        "select 1 from images where number = ? and rid = ? and until = ?", (found.number, rid, FOREVER)
-    )
+def _is_current(connection: Connection, found: Entry, rid: str) -> bool:
+    statement = f"select 1 from {found.schema}.images where number = ? and rid = ? and until = ?"
+    return connection.one(statement, (found.number, rid, FOREVER)) is not None
 
 
 def _of_parent(connection: Connection, found: Entry, parent: str) -> dict[str, bytes]:
     rows = connection.all(
-        "select rid, payload from images where number = ? and parent = ? and until = 9223372036854775807",
+        f"select rid, payload from {found.schema}.images "
+        "where number = ? and parent = ? and until = 9223372036854775807",
         (found.number, parent),
     )
     return dict(rows)
 
 
-def _all(connection: Connection, found: Entry) -> dict[str, bytes]:
-    rows = connection.all("select rid, payload from images where number = ? and until = ?", (found.number, FOREVER))
-    return dict(rows)
-
-
-def apply(connection: Connection, found: Entry, pairs: Sequence[Pair]) -> None:
-    """Make these changes, each at the next offset."""
+def apply(connection: Connection, found: Entry, pairs: Sequence[Pair], head: int | None = None) -> None:
+    """Make these changes, each at its given offset, or at the given head, or at the next offset."""
     for rid, new, has_old in pairs:
-        found.head += 1
+        if head is None:
+            found.head += 1
+            offset = found.head
+        else:
+            offset = head if new is None or new.offset is None else new.offset
         if has_old:
-            connection.execute(
-                "update images set until = ? where number = ? and rid = ? and until = ?",
-                (found.head, found.number, rid, FOREVER),
-            )
-            found.count -= 1
+            _end(connection, found, rid, offset)
         if new is not None:
-            connection.execute(
-                "insert into images (number, rid, from_, until, parent, payload) values (?, ?, ?, ?, ?, ?)",
-                (found.number, rid or str(found.head), found.head, FOREVER, new.parent, new.payload),
-            )
-            found.count += 1
+            _begin(connection, found, rid or str(offset), offset, new)
+
+
+def _end(connection: Connection, found: Entry, rid: str, offset: int) -> None:
+    connection.execute(
+        f"update {found.schema}.images set until = ? where number = ? and rid = ? and until = ?",
+        (offset, found.number, rid, FOREVER),
+    )
+    found.count -= 1
+
+
+def _begin(connection: Connection, found: Entry, rid: str, offset: int, new: NewRow) -> None:
+    connection.execute(
+        f"insert into {found.schema}.images (number, rid, from_, until, parent, payload) values (?, ?, ?, ?, ?, ?)",
+        (found.number, rid, offset, FOREVER, new.parent, new.payload),
+    )
+    found.count += 1
 
 
 def state(connection: Connection, found: Entry, to: int) -> Iterator[Image]:
     """The rows as they are at `to`."""
     rows = connection.execute(
-        "select rid, from_, payload from images where number = ? and from_ <= ? and until > ? order by from_, rid",
+        f"select rid, from_, payload from {found.schema}.images "
+        "where number = ? and from_ <= ? and until > ? order by from_, rid",
         (found.number, to, to),
     )
     return (Image(rid, offset, 1, payload) for rid, offset, payload in rows)
@@ -152,7 +161,7 @@ def state(connection: Connection, found: Entry, to: int) -> Iterator[Image]:
 def changes(connection: Connection, found: Entry, from_: int, to: int) -> list[Image]:
     """Both images of each row that the change set (from_, to] changes, ordered by offset, row, old before new."""
     rows = connection.execute(
-        "select rid, from_, until, payload from images where number = ? and from_ <= ? and until > ?",
+        f"select rid, from_, until, payload from {found.schema}.images where number = ? and from_ <= ? and until > ?",
         (found.number, to, from_),
     )
     old: dict[str, bytes] = {}

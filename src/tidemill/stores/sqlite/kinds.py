@@ -100,8 +100,9 @@ def integer(name: str, low: int, high: int, arrow: pa.DataType) -> Kind:
     is_small = low >= -(2**63) and high < 2**63
     door = Annotated[int, msgspec.Meta(ge=low, le=high)] if is_small else Any
     is_bulk = is_small or pa.types.is_uint64(arrow)
-    load = None if is_bulk else Decimal
-    return Kind(name, arrow, arrow if is_bulk else None, int, check, door, load=load, is_exact=is_small)
+    load, dump = (None, None) if is_bulk else (Decimal, int)
+    bulk = arrow if is_bulk else None
+    return Kind(name, arrow, bulk, int, check, door, load=load, dump=dump, is_exact=is_small)
 
 
 def real(name: str, high: float, arrow: pa.DataType) -> Kind:
@@ -236,7 +237,10 @@ def excess(value: str, digits: int) -> bool:
 
 def utc(moment: dt.datetime) -> dt.datetime:
     """The same moment in UTC, without its offset; raises OverflowError outside the years 1 to 9999."""
-    return moment if moment.tzinfo is None else moment.astimezone(dt.UTC).replace(tzinfo=None)
+    zone = moment.tzinfo
+    if zone is None:
+        return moment
+    return (moment if zone is dt.UTC else moment.astimezone(dt.UTC)).replace(tzinfo=None)
 
 
 def date(name: str) -> Kind:

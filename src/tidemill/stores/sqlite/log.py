@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 
 from tidemill.core.errors import InvariantError, UserError
 from tidemill.core.model import Asset, AssetKind, Semantics
@@ -26,28 +25,14 @@ from tidemill.stores.sqlite.contract import Checked, Contract
 from tidemill.stores.sqlite.upkeep import Sweeper
 from tidemill.stores.sqlite.writing import add_versions
 
-__all__ = ["Door", "contract_of"]
+__all__ = ["Door"]
 
 GROUP_BYTES = 16 << 20
 """One transaction takes at most about so many bytes from the list."""
 
 
-def contract_of(asset: Asset) -> Contract:
-    """The contract of an asset, built once per shape (an asset is not hashable: it holds mappings)."""
-    shape = (asset.name, asset.columns, asset.key, asset.id, asset.semantics, asset.version, asset.dedup_window_seconds)
-    return _contracts(shape, _Held(asset))
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """An asset on its way through the cache, equal to any other: the shape beside it is the key."""
-
-    asset: Asset = field(compare=False)
-
-
-@lru_cache(maxsize=1024)
-def _contracts(_shape: object, held: _Held) -> Contract:
-    return Contract(held.asset)
+CONTRACTS_KEPT = 1_024
+"""So many contracts are kept ready."""
 
 
 @dataclass(slots=True)
@@ -75,6 +60,7 @@ class Door:
         self._waiting: list[_Ticket] = []
         self._lock = threading.Lock()
         self._sweeper = Sweeper()
+        self._contracts: dict[int, Contract] = {}
 
     def append(self, asset: Asset, events: bytes, source: str, mark: str) -> Receipt:
         """Take events through contract, dedup and upsert rules (port `Log.append`)."""
@@ -82,7 +68,7 @@ class Door:
             raise UserError(
                 f"{asset.name} is no topic but a {asset.kind.value}", place=str(asset.place), mend="emit into a topic"
             )
-        contract = contract_of(asset)
+        contract = self._contract_of(asset)
         ticket = _Ticket(contract, contract.check(events), len(events), source, mark)
         with self._lock:
             self._waiting.append(ticket)
@@ -97,6 +83,15 @@ class Door:
         if ticket.receipt is None:
             raise InvariantError("an append ended without a receipt")
         return ticket.receipt
+
+    def _contract_of(self, asset: Asset) -> Contract:
+        """The contract of this very asset object; assets hold mappings, so they cannot be keys themselves."""
+        found = self._contracts.get(id(asset))
+        if found is None or found.asset is not asset:
+            if len(self._contracts) >= CONTRACTS_KEPT:
+                self._contracts = {}
+            found = self._contracts[id(asset)] = Contract(asset)
+        return found
 
     def touch(self, asset: str, version: str) -> Receipt:
         """Note a version of an external asset (port `Log.touch`)."""
@@ -148,14 +143,18 @@ class Door:
         """What one append does inside the transaction."""
         asset, checked = ticket.contract.asset, ticket.checked
         found = catalog.entry(connection, asset.name)
+        was = (found.at_door, found.swept_at, found.id)
         _claim_kind(found, catalog.TOPIC)
-        _shape(found, asset)
+        is_same = not _shape(found, asset)
         landed = topics.land(connection, found, ticket.contract, checked, now)
         found.at_door = found.at_door or landed.accepted > 0
         if asset.id:
             found.id = asset.id
             self._sweeper.sweep(connection, found, asset.dedup_window_seconds, now, checked.sent)
-        catalog.save(connection, found)
+        if is_same and was == (found.at_door, found.swept_at, found.id):
+            catalog.advance(connection, found)
+        else:
+            catalog.save(connection, found)
         refusals = sorted([*checked.refusals, *landed.refusals], key=lambda each: each.index)
         if refusals:
             records.park(connection, asset.name, refusals, now)
@@ -173,10 +172,15 @@ def _claim_kind(found: catalog.Entry, kind: str) -> None:
     found.kind = kind
 
 
-def _shape(found: catalog.Entry, asset: Asset) -> None:
-    """Give the topic the shape its asset has now; raises DefinitionError for one that its events forbid."""
+def _shape(found: catalog.Entry, asset: Asset) -> bool:
+    """Give the topic the shape its asset has now, and say whether that is another one.
+
+    Raises DefinitionError for a shape that the topic's events forbid.
+    """
     key = asset.key or None if asset.semantics is Semantics.UPSERT else None
     if found.at_door or found.head == 0:
         columns = asset.columns or found.columns
         if (found.columns, found.key) != (columns, key):
             catalog.reshaped(found, Table(asset.name, columns, key))
+            return True
+    return False

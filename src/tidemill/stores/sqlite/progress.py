@@ -18,7 +18,9 @@ from tidemill.core.ports import Progress
 from tidemill.stores.sqlite import catalog
 from tidemill.stores.sqlite.connection import Connection
 
-__all__ = ["all_progress", "progress_of", "settle"]
+__all__ = ["all_progress", "check", "progress_of", "settle"]
+
+_MIRROR = 2
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Progress).decode
@@ -35,33 +37,39 @@ def all_progress(connection: Connection) -> dict[str, Progress]:
     return {job: _decode(body) for job, body in connection.all("select job, body from progress")}
 
 
-def settle(connection: Connection, progress: Progress, expected: Progress | None, *, is_write: bool = True) -> None:
+def settle(connection: Connection, progress: Progress, expected: Progress | None) -> None:
     """Set a job's progress if it still is `expected` (port `Transaction.settle`)."""
-    current = progress_of(connection, progress.job)
+    check(connection, progress, expected, progress_of(connection, progress.job))
+    connection.execute(
+        "insert or replace into progress (job, version, run, body) values (?, ?, ?, ?)",
+        (progress.job, progress.version, progress.run, _encode(progress).decode()),
+    )
+
+
+def check(
+    connection: Connection,
+    progress: Progress,
+    expected: Progress | None,
+    current: Progress | None,
+    *,
+    has_overlay: bool = False,
+) -> None:
+    """Raise Conflict or StateCorrupt where a progress cannot follow the current one."""
     if _fingerprint(current) != _fingerprint(expected):
         raise Conflict(f"job {progress.job}: somebody else moved its cursor")
-    _check_cursors(connection, progress, current)
-    if is_write:
-        connection.execute(
-            "insert or replace into progress (job, version, run, body) values (?, ?, ?, ?)",
-            (progress.job, progress.version, progress.run, _encode(progress).decode()),
-        )
-
-
-def _fingerprint(progress: Progress | None) -> Any:
-    return None if progress is None else (progress.version, dict(progress.cursors), progress.run)
-
-
-def _check_cursors(connection: Connection, progress: Progress, current: Progress | None) -> None:
     for asset, cursor in progress.cursors.items():
-        found = catalog.known(connection, asset)
-        if found is not None and cursor > found.head:
+        found = catalog.known(connection, asset, has_overlay=has_overlay)
+        if found is not None and found.marked != _MIRROR and cursor > found.head:
             raise _corrupt(progress, asset, f"would be {cursor}, beyond the head {found.head}")
         if current is None or current.version != progress.version:
             continue
         is_same_log = current.generations.get(asset) == progress.generations.get(asset)
         if is_same_log and cursor < current.cursors.get(asset, 0):
             raise _corrupt(progress, asset, f"would move back from {current.cursors[asset]} to {cursor}")
+
+
+def _fingerprint(progress: Progress | None) -> Any:
+    return None if progress is None else (progress.version, dict(progress.cursors), progress.run)
 
 
 def _corrupt(progress: Progress, asset: str, why: str) -> StateCorrupt:

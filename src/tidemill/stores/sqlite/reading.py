@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidemill.core.change import OFFSET, RID, Images, Slice
-from tidemill.core.errors import StateCorrupt
+from tidemill.core.errors import InvariantError, NotFound, StateCorrupt
 from tidemill.core.model import Column
 from tidemill.core.ports import Head
 from tidemill.stores.sqlite import blocks, catalog, images
@@ -39,6 +39,10 @@ VERSION_COLUMN = Column("version", "varchar")
 """The one column of external and extract assets."""
 
 
+FEW = 64
+"""Up to so many offsets are made one by one."""
+
+
 @lru_cache(maxsize=1024)
 def decoder_of(columns: tuple[Column, ...]) -> Decoder:
     """The decoder of a shape; building one costs far more than using it."""
@@ -48,17 +52,23 @@ def decoder_of(columns: tuple[Column, ...]) -> Decoder:
 class Reading:
     """Reads at the snapshot of one connection (port `Reader`)."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, has_overlay: bool = False) -> None:
         self._connection = connection
+        self._has_overlay = has_overlay
+
+    def _known(self, asset: str) -> Entry | None:
+        return catalog.known(self._connection, asset, has_overlay=self._has_overlay)
 
     def head(self, asset: str) -> Head:
         """The end of the asset's log."""
-        found = catalog.known(self._connection, asset)
+        found = self._known(asset)
         return Head() if found is None else found.as_head()
 
     def read(self, part: Slice) -> pa.Table:
         """The rows of a slice."""
-        found = catalog.known(self._connection, part.asset) or Entry(0, part.asset)
+        found = self._known(part.asset)
+        if found is None:
+            raise NotFound(f"the ledger knows no asset {part.asset}", mend="emit into it, or define it first")
         _check_bounds(found, part)
         released = self._released(part) if part.released else []
         table = self._released_rows(found, part, released) if released else self._rows(found, part)
@@ -71,7 +81,7 @@ class Reading:
         from_ = 0 if part.images == Images.STATE else part.from_
         if found.kind == catalog.VERSION:
             return _version_rows(self._connection, found, from_, part)
-        if found.kind == catalog.ROWS:
+        if found.kind in ("", catalog.ROWS):
             return _image_rows(self._connection, found, part)
         if found.key:
             return _latest_rows(self._connection, found, from_, part)
@@ -80,7 +90,7 @@ class Reading:
     def _released(self, part: Slice) -> list[tuple[str, str, int]]:
         """What a gate has released of the asset: partition column, value, and the position it was released at."""
         name = f"{part.released}@gate"
-        found = catalog.known(self._connection, name)
+        found = self._known(name)
         if found is None or not found.count:
             return []
         rows = self._rows(found, Slice(name, 0, found.head)).to_pylist()
@@ -103,10 +113,12 @@ def _check_bounds(found: Entry, part: Slice) -> None:
             f"{part.asset} is read to {part.to}, but its log ends at {found.head}",
             mend="the ledger is older than what was read from it: restore the newer backup, or rebuild the readers",
         )
-    below = part.to if part.images == Images.STATE else part.from_
-    if 0 < below < found.floor:
+    if part.released and part.images != Images.STATE:
+        raise InvariantError(f"slice of {part.asset}: `released` is about the state, not about changes")
+    is_below = part.images != Images.STATE and 0 < part.from_ < found.floor
+    if is_below or 0 < part.to < found.floor:
         raise StateCorrupt(
-            f"{part.asset} is read from {below}, but its log begins after {found.floor}",
+            f"{part.asset} is read at ({part.from_}, {part.to}], but its log begins after {found.floor}",
             mend="the history was trimmed: rebuild the reader from the current rows",
         )
 
@@ -118,20 +130,30 @@ def _stretches(found: Entry, from_: int, to: int) -> Iterator[tuple[int, int, tu
         yield low, high, tuple(c for c in found.columns if found.since.get(c.name, 0) <= low)
 
 
-def _decoded(connection: Connection, found: Entry, from_: int, to: int) -> tuple[list[int], pa.Table]:
+def _decoded(connection: Connection, found: Entry, from_: int, to: int) -> tuple[pa.Array, pa.Table]:
     """The offsets and columns of all events in (from_, to]."""
     whole = decoder_of(found.columns)
     tables: list[pa.Table] = []
-    offsets: list[int] = []
     for low, high, columns in _stretches(found, from_, to):
         payloads: list[bytes] = []
         count = 0
-        for first, size, payload in blocks.payloads(connection, found.number, low, high):
+        for _, size, payload in blocks.payloads(connection, found.number, low, high):
             payloads.append(payload)
-            offsets.extend(range(first, first + size))
             count += size
         tables.append(_shaped(decoder_of(columns).table(payloads, count), whole))
-    return offsets, tables[0] if len(tables) == 1 else pa.concat_tables(tables)
+    table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
+    if table.num_rows != max(0, to - max(from_, found.floor)):
+        raise StateCorrupt(
+            f"{found.asset}: {table.num_rows} events lie in ({from_}, {to}]", mend="restore the ledger from a backup"
+        )
+    return _offsets(to - table.num_rows, table.num_rows), table
+
+
+def _offsets(after: int, count: int) -> pa.Array:
+    """The offsets after one, as many as there are events: a topic has no gaps."""
+    if count <= FEW:
+        return pa.array(range(after + 1, after + count + 1), pa.int64())
+    return pc.cumulative_sum(pa.repeat(pa.scalar(1, pa.int64()), count), start=after)
 
 
 def _shaped(table: pa.Table, whole: Decoder) -> pa.Table:
@@ -147,9 +169,8 @@ def _shaped(table: pa.Table, whole: Decoder) -> pa.Table:
 
 def _event_rows(connection: Connection, found: Entry, from_: int, to: int, has_weight: bool) -> pa.Table:
     offsets, table = _decoded(connection, found, max(from_, 0), to)
-    places = pa.array(offsets, pa.int64())
-    weights = [1] * len(offsets) if has_weight else None
-    return hidden_first(places.cast(pa.string()), places, weights, table)
+    weights = pa.repeat(pa.scalar(1, pa.int8()), len(offsets)) if has_weight else None
+    return hidden_first(offsets.cast(pa.string()), offsets, weights, table)
 
 
 def _latest_rows(connection: Connection, found: Entry, from_: int, part: Slice) -> pa.Table:
@@ -167,7 +188,7 @@ def _latest_rows(connection: Connection, found: Entry, from_: int, part: Slice) 
         is_there = pa.array([weight > 0 for weight in weights])
         arrays = [pc.if_else(is_there, column, pa.scalar(None, column.type)) for column in rows.columns]
         rows = pa.Table.from_arrays(arrays, schema=rows.schema)
-    return hidden_first(rids, [offsets[index] for index in kept], weights, rows)
+    return hidden_first(rids, offsets.take(pa.array(kept, pa.int64())), weights, rows)
 
 
 def _identities(connection: Connection, found: Entry, from_: int, to: int) -> list[tuple[str, bool]]:

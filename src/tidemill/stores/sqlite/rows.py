@@ -7,6 +7,8 @@ Rules of this file:
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,39 +16,16 @@ import msgspec
 import pyarrow as pa
 
 from tidemill.core.change import HIDDEN, OFFSET, ORDINAL, PARENT, RID, WEIGHT, ArrowStream, Statement
-from tidemill.core.errors import UserError
+from tidemill.core.errors import ContractViolation, UserError
 from tidemill.core.model import Column
 from tidemill.stores.sqlite.contract import key_text
 from tidemill.stores.sqlite.images import Image, NewRow
+from tidemill.stores.sqlite.kinds import Kind
 from tidemill.stores.sqlite.nested import kind_of
 
-__all__ = ["as_table", "columns_of", "hidden_first", "lines_of", "new_rows", "of_images"]
+__all__ = ["as_table", "hidden_first", "lines_of", "new_rows", "of_images", "rows_by_key"]
 
 _encode = msgspec.json.Encoder().encode
-
-_NAMES = {
-    "int8": "tinyint",
-    "int16": "smallint",
-    "int32": "integer",
-    "int64": "bigint",
-    "uint8": "utinyint",
-    "uint16": "usmallint",
-    "uint32": "uinteger",
-    "uint64": "ubigint",
-    "float": "float",
-    "double": "double",
-    "bool": "boolean",
-    "string": "varchar",
-    "large_string": "varchar",
-    "string_view": "varchar",
-    "binary": "blob",
-    "large_binary": "blob",
-    "date32[day]": "date",
-    "time64[us]": "time",
-    "timestamp[us]": "timestamp",
-    "timestamp[us, tz=UTC]": "timestamptz",
-    "null": "varchar",
-}
 
 
 def as_table(rows: ArrowStream | Statement) -> pa.Table:
@@ -56,57 +35,69 @@ def as_table(rows: ArrowStream | Statement) -> pa.Table:
     return rows if isinstance(rows, pa.Table) else pa.table(rows)
 
 
-def columns_of(table: pa.Table) -> tuple[Column, ...]:
-    """A shape for an asset that nobody has defined: the columns of its first rows."""
-    return tuple(Column(field.name, _name_of(field.type)) for field in table.schema if field.name not in HIDDEN)
-
-
-def _name_of(type_: pa.DataType) -> str:
-    if pa.types.is_decimal128(type_):
-        return f"decimal({type_.precision}, {type_.scale})"
-    if str(type_) not in _NAMES:
-        raise UserError(f"the ledger keeps no column of type {type_}")
-    return _NAMES[str(type_)]
-
-
 def lines_of(table: pa.Table, columns: Sequence[Column]) -> list[bytes]:
-    """Each row as a JSON object of its visible columns, nulls left out."""
-    names = [name for name in table.column_names if name not in HIDDEN]
+    """Each row as a JSON object of the asset's columns (where it has none: of all visible ones), nulls left out."""
     kinds = {column.name: kind_of(column.type) for column in columns}
-    values = []
-    for name in names:
-        kind = kinds.get(name)
-        column = table.column(name)
-        if kind is not None and column.type != kind.arrow and not pa.types.is_null(column.type):
-            column = column.cast(kind.arrow)
-        if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
-            column = column.cast(pa.string())
-        found = column.to_pylist()
-        if kind is not None and kind.dump is not None:
-            found = [None if value is None else kind.dump(value) for value in found]
-        values.append(found)
-    if not names:
-        return [b"{}"] * table.num_rows
+    names = list(kinds) or [name for name in table.column_names if name not in HIDDEN]
+    missing = [name for name in names if name not in table.column_names]
+    if missing and table.num_rows:
+        raise ContractViolation(
+            f"the rows have no column {', '.join(missing)}", mend="return every column of the asset"
+        )
+    values = [_values(table.column(name), kinds.get(name)) for name in names if name not in missing]
+    if not values:
+        return [b"{}"] * int(table.num_rows)
     return [
         _encode({name: value for name, value in zip(names, row, strict=True) if value is not None})
         for row in zip(*values, strict=True)
     ]
 
 
-def new_rows(table: pa.Table, columns: Sequence[Column], key: tuple[str, ...] | None) -> list[NewRow]:
-    """The rows of an output with their identities."""
-    parents = _hidden(table, PARENT)
-    ordinals = _hidden(table, ORDINAL)
+def _values(column: pa.ChunkedArray, kind: Kind | None) -> list[Any]:
+    """The values of a column as JSON can hold them."""
+    if kind is not None and column.type != kind.arrow:
+        try:
+            column = column.cast(kind.arrow)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise ContractViolation(f"a value does not fit its column ({kind.name}): {error}") from None
+    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+        column = column.cast(pa.string())
+    values: list[Any] = column.to_pylist()
+    if kind is None or kind.dump is None:
+        return values
+    return [None if value is None else kind.dump(value) for value in values]
+
+
+def new_rows(table: pa.Table, columns: Sequence[Column]) -> list[NewRow]:
+    """The rows of an output, named by themselves (`RID`) or by parent and ordinal."""
+    rids = _hidden(table, RID)
+    parents = _hidden(table, PARENT) if PARENT in table.column_names else rids
+    given = zip(rids, parents, _hidden(table, ORDINAL), lines_of(table, columns), _hidden(table, OFFSET), strict=True)
+    return [
+        NewRow(_identity(rid, parent, ordinal), parent, line, offset) for rid, parent, ordinal, line, offset in given
+    ]
+
+
+def _identity(rid: str | None, parent: str | None, ordinal: int | None) -> str:
+    if rid is not None or parent is None:
+        return rid or ""
+    return f"{parent}/{ordinal}" if ordinal else parent
+
+
+def rows_by_key(table: pa.Table, columns: Sequence[Column], key: tuple[str, ...] | None) -> list[NewRow]:
+    """The rows of a `Became`, named by their key, or by content and occurrence."""
     lines = lines_of(table, columns)
-    if key:
-        keys = [key_text([row[name] for name in key]) for row in table.select(list(key)).to_pylist()]
-    elif RID in table.column_names:
-        keys = _hidden(table, RID)
-    elif PARENT in table.column_names:
-        keys = [key_text([parent, ordinal or 0]) for parent, ordinal in zip(parents, ordinals, strict=True)]
+    if key is None:
+        seen: Counter[str] = Counter()
+        names = []
+        for line in lines:
+            content = hashlib.sha256(line).hexdigest()
+            seen[content] += 1
+            names.append(f"{content}#{seen[content]}")
     else:
-        keys = [""] * table.num_rows
-    return [NewRow(*each) for each in zip(keys, parents, lines, strict=True)]
+        values = [table.column(name).to_pylist() for name in key]
+        names = [key_text(list(row)) for row in zip(*values, strict=True)] if key else ["[]"] * len(lines)
+    return [NewRow(name, None, line) for name, line in zip(names, lines, strict=True)]
 
 
 def _hidden(table: pa.Table, name: str) -> list[Any]:
@@ -115,11 +106,15 @@ def _hidden(table: pa.Table, name: str) -> list[Any]:
 
 def hidden_first(rids: Any, offsets: Any, weights: Any, table: pa.Table) -> pa.Table:
     """The hidden columns, then the asset's."""
-    names, arrays = [RID, OFFSET], [pa.array(rids, pa.string()), pa.array(offsets, pa.int64())]
+    names, arrays = [RID, OFFSET], [_column(rids, pa.string()), _column(offsets, pa.int64())]
     if weights is not None:
         names.append(WEIGHT)
-        arrays.append(pa.array(weights, pa.int8()))
+        arrays.append(_column(weights, pa.int8()))
     return pa.Table.from_arrays([*arrays, *table.columns], names=[*names, *table.column_names])
+
+
+def _column(values: Any, type_: pa.DataType) -> pa.Array:
+    return values if isinstance(values, pa.Array) else pa.array(values, type_)
 
 
 def of_images(images: Sequence[Image], table: pa.Table, *, has_weight: bool) -> pa.Table:

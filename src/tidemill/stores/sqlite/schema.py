@@ -14,7 +14,7 @@ event is the newest of this key). Both point into the log by offset, so what the
 
 from __future__ import annotations
 
-__all__ = ["APPLICATION_ID", "SCHEMA", "SCHEMA_VERSION", "offset_of", "place"]
+__all__ = ["APPLICATION_ID", "OVERLAY", "SCHEMA", "SCHEMA_VERSION", "offset_of", "place"]
 
 APPLICATION_ID = 0x7469646D
 """`tidm`: marks the file as ours in its header."""
@@ -40,12 +40,14 @@ SCHEMA = (
     "insert into meta values ('epoch', 0)",
     # `kind`: '' (nothing written yet), topic, version or rows. `floor`: history at or below it is gone.
     # `at_door`: events came through the door, so the columns may only widen (rule 6). `id`: the column of their ids,
-    # `swept_at`: when the ids were last looked through for expired ones.
+    # `swept_at`: when the ids were last looked through for expired ones. `marked`: the marker offset is counted (1), or
+    # heads are given from elsewhere (2, a mirror).
     """create table assets (
         number integer primary key, asset text not null unique, kind text not null default '',
         head integer not null default 0, generation integer not null default 1, count integer not null default 0,
         floor integer not null default 0, at_door integer not null default 0,
-        columns text not null default '[]', key text, id text not null default '', swept_at real not null default 0)""",
+        columns text not null default '[]', key text, id text not null default '', swept_at real not null default 0,
+        marked integer not null default 0)""",
     # One block of NDJSON lines: place of its first event, how many, when it arrived; `codec` '' (as it is) or 'lz4'.
     """create table blocks (
         place integer primary key, count integer not null, bytes integer not null, codec text not null,
@@ -82,3 +84,9 @@ SCHEMA = (
     "create index dead_by_time on dead (last_at)",
     "create index dead_by_asset on dead (asset, last_at)",
 )
+
+OVERLAY = (
+    "create temp table if not exists assets as select * from main.assets where false",
+    "create temp table if not exists images as select * from main.images where false",
+)
+"""Where a snapshot transaction keeps its own writes until it commits."""

@@ -23,14 +23,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tidemill.core.errors import InvariantError
+from tidemill.core.errors import InvariantError, NotFound, OperatorError
 from tidemill.core.model import Asset, Home
 from tidemill.core.ports import Positions, Receipt, RunRecord, Transaction
 from tidemill.stores.sqlite import catalog, records, upkeep
 from tidemill.stores.sqlite.connection import Connection, Hook, connect, prepare
 from tidemill.stores.sqlite.log import Door
 from tidemill.stores.sqlite.progress import all_progress
-from tidemill.stores.sqlite.transaction import Exclusive, Snapshot, epoch_of
+from tidemill.stores.sqlite.transaction import Exclusive, Snapshot, check_epoch, epoch_of
 from tidemill.stores.sqlite.upkeep import Checkpointer
 
 __all__ = ["SQLiteStore"]
@@ -79,7 +79,7 @@ class SQLiteStore:
         self._turn_of = me
         if self._is_closed:
             self.end_turn()
-            raise InvariantError("the ledger is closed")
+            raise OperatorError("the ledger is closed", mend="open it again")
         return self._writer
 
     def end_turn(self) -> None:
@@ -96,7 +96,7 @@ class SQLiteStore:
     def _reader(self) -> Connection:
         with self._pool:
             if self._is_closed:
-                raise InvariantError("the ledger is closed")
+                raise OperatorError("the ledger is closed", mend="open it again")
             if self._readers:
                 return self._readers.pop()
         return connect(self.path, is_writer=False, hook=self._hook, is_lasting=self._folder is None)
@@ -178,9 +178,10 @@ class SQLiteStore:
     def trim(self, asset: str, below: int) -> int:
         """Forget images that ended at or below this offset (port `Store.trim`); of a topic only whole blocks."""
         with self._writes() as connection:
+            self._check_owner(connection)
             found = catalog.known(connection, asset)
             if found is None:
-                return 0
+                raise NotFound(f"the ledger knows no asset {asset}")
             gone = upkeep.trim(connection, found, below)
             catalog.save(connection, found)
             return gone
@@ -188,14 +189,20 @@ class SQLiteStore:
     def drop(self, *, assets: Sequence[str] = (), jobs: Sequence[str] = ()) -> None:
         """Forget assets and jobs (port `Store.drop`)."""
         with self._writes() as connection:
+            self._check_owner(connection)
             for job in jobs:
                 connection.execute("delete from progress where job = ?", (job,))
-            for asset in [*assets, *(f"{job}@{part}" for job in jobs for part in ("parked", "gate"))]:
-                found = catalog.known(connection, asset)
-                if found is not None:
+            gone = set(assets)
+            for found in catalog.entries(connection):
+                owner, at, _ = found.asset.partition("@")
+                if found.asset in gone or (at and owner in jobs):
                     catalog.forget(connection, found)
                     connection.execute("delete from assets where number = ?", (found.number,))
-                    connection.execute("delete from marks where asset = ?", (asset,))
+                    connection.execute("delete from marks where asset = ?", (found.asset,))
+
+    def _check_owner(self, connection: Connection) -> None:
+        if self._epoch is not None:
+            check_epoch(connection, self._epoch)
 
     def close(self) -> None:
         """Release files; idempotent. Open transactions are rolled back."""

@@ -50,6 +50,9 @@ DELIVERY = frozenset(
 )
 """Fields that say how an event was delivered, not what happened: they do not count as content."""
 
+FEW_IDS = 16
+"""Up to so many ids are bound one by one; more are handed to SQLite as one JSON list."""
+
 OTHER_CONTENT = "same id, other content"
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
@@ -92,8 +95,8 @@ def _append(connection: Connection, found: Entry, payload: bytes, now: float) ->
 
 def _are_new(connection: Connection, found: Entry, ids: list[str], now: float) -> bool:
     """Insert all ids, if none of them is known or comes twice; otherwise nothing is changed."""
-    if not ids:
-        return True
+    if len(ids) <= 1:
+        return _insert(connection, found, ids, now) == len(ids)
     connection.execute("savepoint ids")
     if _insert(connection, found, ids, now) == len(ids):
         connection.execute("release ids")
@@ -106,12 +109,15 @@ def _are_new(connection: Connection, found: Entry, ids: list[str], now: float) -
 def _insert(connection: Connection, found: Entry, ids: list[str], now: float) -> int:
     """Insert ids for the offsets that follow the head; returns how many were new."""
     first = found.head + 1
-    text = msgspec.json.encode(ids)
-    if b"\\u0000" in text:
+    text = msgspec.json.encode(ids) if len(ids) > FEW_IDS else b""
+    if not text or b"\\u0000" in text:
         rows = [(found.number, each, offset, now) for offset, each in enumerate(ids, first)]
         statement = "insert or ignore into ids (number, id, offset, at) values (?, ?, ?, ?)"
-        return connection.executemany(statement, rows).rowcount
-    statement = "insert or ignore into ids (number, id, offset, at) select ?, value, ? + key, ? from json_each(?)"
+        return connection.executemany(statement, rows).rowcount if rows else 0
+    order = "" if ids == sorted(ids) else "order by value"  # neighbours in the B-tree are written together
+    statement = (
+        f"insert or ignore into ids (number, id, offset, at) select ?, value, ? + key, ? from json_each(?) {order}"
+    )
     return connection.execute(statement, (found.number, first, now, text.decode())).rowcount
 
 

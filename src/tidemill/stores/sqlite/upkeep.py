@@ -90,7 +90,7 @@ class Checkpointer:
 
 def trim(connection: Connection, found: Entry, below: int) -> int:
     """Forget what ended at or below an offset; returns how many images (events, versions) that were."""
-    if found.kind == catalog.ROWS:
+    if found.kind in ("", catalog.ROWS):
         return _trim_images(connection, found, below)
     if found.kind == catalog.VERSION:
         return _trim_versions(connection, found, below)
@@ -98,9 +98,11 @@ def trim(connection: Connection, found: Entry, below: int) -> int:
 
 
 def _trim_images(connection: Connection, found: Entry, below: int) -> int:
-    gone = connection.execute("delete from images where number = ? and until <= ?", (found.number, below)).rowcount
-    found.floor = max(found.floor, min(below, found.head))
-    return gone
+    floor = min(below, found.head)
+    if floor <= found.floor:
+        return 0
+    found.floor = floor
+    return connection.execute("delete from images where number = ? and until <= ?", (found.number, floor)).rowcount
 
 
 def _trim_versions(connection: Connection, found: Entry, below: int) -> int:
