@@ -198,6 +198,8 @@ def _raise_head(state: State, asset: str, head: Head) -> bool:
 
 def _on_finished(state: State, event: Finished, commands: list[Command]) -> None:
     moved = [asset for asset, head in event.heads.items() if _raise_head(state, asset, head)]
+    for asset in moved:
+        _doubt_answers(state, asset)
     job = state.jobs.get(event.job)
     if job is not None:
         _take_progress(job, event.progress)
@@ -227,6 +229,12 @@ def _rest(state: State, job: JobState) -> None:
     job.started = None
     job.phase = Phase.PAUSED if job.pauses else Phase.IDLE
     _forget_answer(job)
+
+
+def _doubt_answers(state: State, asset: str) -> None:
+    """What was found in the data before this asset changed is no answer any more, for whoever starts in this step."""
+    for name in state.mapping.concerned(asset):
+        _forget_answer(state.jobs[name])
 
 
 def _forget_answer(job: JobState) -> None:
@@ -328,7 +336,9 @@ def _on_looked(state: State, event: Looked, commands: list[Command]) -> None:
 
 
 def _on_paused(state: State, event: Paused, commands: list[Command]) -> None:
-    job = state.jobs[event.job]
+    job = state.jobs.get(event.job)
+    if job is None:
+        return
     _pause(state, job)
     _tick_off_after(state, event.job, event.at, commands)
 
@@ -341,7 +351,9 @@ def _pause(state: State, job: JobState) -> None:
 
 
 def _on_resumed(state: State, event: Resumed, commands: list[Command]) -> None:
-    job = state.jobs[event.job]
+    job = state.jobs.get(event.job)
+    if job is None:
+        return
     job.pauses = False
     if event.progress is not None:
         job.cursors = dict(event.progress.cursors)
@@ -356,7 +368,9 @@ def _on_resumed(state: State, event: Resumed, commands: list[Command]) -> None:
 def _on_requested(state: State, event: Requested, commands: list[Command]) -> None:
     state.drains = True
     for name in event.jobs or tuple(state.jobs):
-        job = state.jobs[name]
+        job = state.jobs.get(name)
+        if job is None:
+            continue
         job.is_forced = event.is_forced
         if job.phase is Phase.HELD:
             job.phase, job.attempt = Phase.IDLE, 0

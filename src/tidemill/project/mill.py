@@ -125,16 +125,19 @@ class Mill:
         """The last mark kept for `source` with `emit`, or ""."""
         return self.machine.ledger.mark(asset, source)
 
-    def land(self, *, waits: bool = True) -> list[dict[str, Any]]:
-        """List all files assets and land what is new; `waits` looks again until every file is stable."""
-        assets = [asset for asset in self.machine.catalog.assets.values() if asset.kind is AssetKind.FILES]
-        return [self._land(asset, waits=waits) for asset in assets]
+    def land(self, *, waits: bool = True, trusts_all: bool = False) -> list[dict[str, Any]]:
+        """List all files assets and land what is new; `waits` looks again until every file is stable.
 
-    def _land(self, asset: Asset, *, waits: bool) -> dict[str, Any]:
+        `trusts_all` takes files at the first look: for a caller that knows that they arrived by rename.
+        """
+        assets = [asset for asset in self.machine.catalog.assets.values() if asset.kind is AssetKind.FILES]
+        return [self._land(asset, waits=waits, trusts_all=trusts_all) for asset in assets]
+
+    def _land(self, asset: Asset, *, waits: bool, trusts_all: bool) -> dict[str, Any]:
         taken: list[str] = []
         rejected: dict[str, str] = {}
         while True:
-            result = wiring.land_once(self.machine, asset)
+            result = wiring.land_once(self.machine, asset, trusts_all=trusts_all)
             taken += result.taken
             rejected |= result.rejected
             if result.is_settled or not waits:

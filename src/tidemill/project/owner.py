@@ -38,6 +38,7 @@ LOCK = "lock"
 RESTORING = "restoring"
 STATE = ".tidemill"
 
+_MARKS_OF_A_PROJECT = ("tidemill.toml", "jobs", STATE)
 _TRY_AGAIN_SECONDS = 0.05
 _ANSWER_SECONDS = 2.0
 
@@ -169,8 +170,9 @@ def answers(owner: Address) -> bool:
 
 
 def _prepared(project: str | Path) -> Path:
-    if not Path(project).exists():
-        raise NotFound(f"there is no project {project}", mend="name a folder, or make one with: tidemill init DIR")
+    path = Path(project)
+    if not path.is_file() and not any((path / name).exists() for name in _MARKS_OF_A_PROJECT):
+        raise NotFound(f"there is no project in {path.resolve()}", mend="go to one, or make one with: tidemill init DIR")
     state = state_folder(project)
     try:
         state.mkdir(exist_ok=True)

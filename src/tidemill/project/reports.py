@@ -22,7 +22,7 @@ import pyarrow as pa
 from tidemill.core.errors import NotFound, TidemillError, UserError
 from tidemill.core.model import Asset, AssetKind, Home, Job, OnError, Takes
 from tidemill.core.orchestrate import Phase
-from tidemill.core.ports import Plan, Progress, Table
+from tidemill.core.ports import Plan, Progress
 from tidemill.project.wiring import Machine
 from tidemill.runtime.parking import standing
 from tidemill.sql import analyse, expand, parse
@@ -102,9 +102,9 @@ def _make_empty(machine: Machine, wanted: list[Asset]) -> None:
         made = 0
         for asset in wanted:
             if asset.home is Home.TABLES and transaction.head(asset.name).offset == 0:
-                shaped = machine.catalog.asset(asset.name)
-                if shaped.columns:
-                    transaction.define(Table(asset.name, shaped.columns, shaped.key or None))
+                shape = machine.catalog.table(asset.name)
+                if shape.columns:
+                    transaction.define(shape)
                     made += 1
         if made:
             transaction.commit()

@@ -164,9 +164,9 @@ def landing_of(machine: Machine, asset: Asset) -> Landing:
     return found
 
 
-def land_once(machine: Machine, asset: Asset) -> LandedFiles:
+def land_once(machine: Machine, asset: Asset, *, trusts_all: bool = False) -> LandedFiles:
     """One look at a files asset; tells the loop what landed."""
-    result = landing_of(machine, asset).look()
+    result = landing_of(machine, asset).look(trusts_all=trusts_all)
     if result.taken or result.rejected:
         machine.loop.post(Landed(asset.name, result.head, machine.clock.now(), stirs=True))
     for path, reason in result.rejected.items():

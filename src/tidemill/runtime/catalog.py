@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from threading import RLock
 
 from tidemill.core.model import Asset, AssetKind, Column, Home, Job, Takes
-from tidemill.core.ports import Engine, Plan
+from tidemill.core.ports import Engine, Plan, Table
 
 __all__ = ["Catalog"]
 
@@ -70,11 +70,20 @@ class Catalog:
         asset = self.assets[name]
         if asset.kind is not AssetKind.TABLE or asset.columns:
             return asset
-        writer = next((job for job in self.jobs.values() if name in job.outputs), None)
-        if writer is None or writer.home is not Home.TABLES:
+        writer = self._writer(name)
+        if writer is None:
             return asset
         plan = self.plan(writer)
         return replace(asset, columns=plan.columns, key=plan.key or asset.key)
+
+    def table(self, name: str) -> Table:
+        """The shape that an asset of the tables store has, exactly as whoever writes it defines it."""
+        asset = self.asset(name)
+        writer = self._writer(name) if asset.kind is AssetKind.TABLE else None
+        return Table(name, asset.columns, self.plan(writer).key if writer is not None else None)
+
+    def _writer(self, name: str) -> Job | None:
+        return next((job for job in self.jobs.values() if name in job.outputs and job.home is Home.TABLES), None)
 
     def home(self, name: str) -> Home:
         """The store that an asset's log lives in; an internal asset lives where its job or its files do."""

@@ -9,7 +9,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -160,23 +160,37 @@ def _texts(column: pa.ChunkedArray) -> list[str]:
 
 def _arrivals(reader: Reader, asset: Asset, column: str) -> dict[str, set[str]]:
     """value -> members that have arrived. For files a landing is an arrival, even of an empty file."""
-    member = next(iter(asset.complete), "")
-    source = landings_asset(asset.name) if asset.kind is AssetKind.FILES else asset.name
-    head = reader.head(source)
-    if not head.rows:
-        return {}
-    rows: Iterable[Mapping[str, object]] = dicts(reader.read(Slice(source, 0, head.offset)))
-    if asset.kind is AssetKind.FILES:
-        rows = [_landing_partition(row) for row in rows if row["state"] == "landed"]
+    member = next((name for name in asset.complete if name != column), column)
     found: dict[str, set[str]] = {}
-    for row in rows:
-        found.setdefault(str(row[column]), set()).add(str(row.get(member, "")))
+    for value, who in _landed_pairs(reader, asset, column, member) or _row_pairs(reader, asset, column, member):
+        found.setdefault(value, set()).add(who)
     return found
 
 
-def _landing_partition(row: Mapping[str, object]) -> Mapping[str, object]:
-    pairs = str(row["partition"]).split("\x1e") if row["partition"] else []
-    return dict(pair.split("\x1f", 1) for pair in pairs)
+def _landed_pairs(reader: Reader, asset: Asset, column: str, member: str) -> list[tuple[str, str]]:
+    """(value, member) of every landed file of a files asset whose path says both; nothing for other assets."""
+    in_path = all(f"{{{name}}}" in asset.path for name in (column, member))
+    source = landings_asset(asset.name)
+    if asset.kind is not AssetKind.FILES or not in_path or not reader.head(source).rows:
+        return []
+    rows = dicts(reader.read(Slice(source, 0, reader.head(source).offset)))
+    partitions = [_partition(str(row["partition"])) for row in rows if row["state"] == "landed"]
+    return [(parts[column], parts[member]) for parts in partitions]
+
+
+def _partition(text: str) -> dict[str, str]:
+    return dict(pair.split("\x1f", 1) for pair in text.split("\x1e")) if text else {}
+
+
+def _row_pairs(reader: Reader, asset: Asset, column: str, member: str) -> list[tuple[str, str]]:
+    """(value, member) of the rows, each pair once."""
+    head = reader.head(asset.name)
+    if not head.rows:
+        return []
+    rows = as_table(reader.read(Slice(asset.name, 0, head.offset)))
+    pairs = pa.table({"value": rows.column(column), "member": rows.column(member)}).group_by(["value", "member"])
+    seen = pairs.aggregate([])
+    return list(zip(_texts(seen.column("value")), _texts(seen.column("member")), strict=True))
 
 
 def _expected(reader: Reader, asset: Asset, column: str) -> list[str]:

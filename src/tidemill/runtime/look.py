@@ -31,7 +31,7 @@ class Looker:
         """The answer for one job at this moment."""
         job = self._catalog.jobs[name]
         plan = self._catalog.plan(job)
-        self._mirrors.catch_up_for(job, plan)
+        self._mirrors.prepare(job, plan)
         tables = self._stores[Home.TABLES].begin(exclusive=False)
         ledger = self._stores[Home.LEDGER].begin(exclusive=False)
         try:

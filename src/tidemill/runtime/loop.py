@@ -206,8 +206,10 @@ class Loop:
 
     def _perform_group(self, group: Sequence[tuple[Start, str]]) -> bool:
         performer = self._services.performer
-        job = performer.catalog.jobs[group[0][0].job]
-        transaction = performer.stores[job.home].begin()
+        homes = {job.home for start, _ in group if (job := performer.catalog.jobs.get(start.job)) is not None}
+        if len(homes) != 1:
+            return False
+        transaction = performer.stores[homes.pop()].begin()
         try:
             done = [performer.join(start, run, transaction) for start, run in group]
             heads = transaction.commit()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tidemill.core.change import Appended, Images, Replaced, Slice
-from tidemill.core.model import AssetKind, Job, Semantics
+from tidemill.core.model import AssetKind, Home, Job, Semantics
 from tidemill.core.ports import Plan, Store, Table, Transaction
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.rows import row_ids
@@ -29,6 +29,7 @@ class Mirrors:
         self._catalog = catalog
         self._tables = tables
         self._ledger = ledger
+        self._made: set[str] = set()
 
     def needed(self, job: Job, plan: Plan) -> list[str]:
         """The topics that a run of this job reads from their mirrors."""
@@ -37,9 +38,41 @@ class Mirrors:
     def _is_topic(self, name: str) -> bool:
         return self._catalog.assets[name].kind is AssetKind.TOPIC
 
-    def catch_up_for(self, job: Job, plan: Plan) -> None:
-        """Bring a job's mirrors to head in a transaction of their own, before a snapshot is taken."""
-        self.catch_up_all(self.needed(job, plan))
+    def prepare(self, job: Job, plan: Plan) -> None:
+        """Make a job's inputs ready in a transaction of their own, before a snapshot is taken."""
+        mirrored = self.needed(job, plan)
+        if not mirrored and all(name in self._made for name in self._tables_read(job)):
+            return
+        transaction = self._tables.begin()
+        try:
+            if self.prepare_within(job, plan, transaction):
+                transaction.commit()
+        finally:
+            transaction.rollback()
+
+    def prepare_within(self, job: Job, plan: Plan, transaction: Transaction) -> int:
+        """Make a job's inputs ready inside a transaction of the tables store; returns how much that changed.
+
+        Mirrors are brought to head; a table that nothing was ever written to exists, and is empty.
+        """
+        made = 0
+        for name in self._tables_read(job):
+            if name not in self._made:
+                made += self._make(name, transaction)
+        return made + sum(self.catch_up(name, transaction) for name in self.needed(job, plan))
+
+    def _tables_read(self, job: Job) -> list[str]:
+        return [name for name in job.inputs if self._catalog.assets[name].home is Home.TABLES]
+
+    def _make(self, name: str, transaction: Transaction) -> int:
+        if transaction.head(name).offset:
+            self._made.add(name)
+            return 0
+        shape = self._catalog.table(name)
+        if not shape.columns:
+            return 0
+        transaction.define(shape)
+        return 1
 
     def catch_up_all(self, topics: Iterable[str]) -> None:
         """Bring these topics' mirrors to head, in one transaction."""

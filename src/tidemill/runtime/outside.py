@@ -59,7 +59,7 @@ class Outside:
         """Pin, act, settle. Raises what the effect raised; then the pin stands for the next attempt."""
         job = self.catalog.jobs[start.job]
         plan = self.catalog.plan(job)
-        self.mirrors.catch_up_for(job, plan)
+        self.mirrors.prepare(job, plan)
         with _Readers(self.catalog, self.stores, frozenset(self.mirrors.needed(job, plan))) as reader:
             pinned, heads = self._pin(job, start, reader)
             ranges = dict(pinned.pinned or {})

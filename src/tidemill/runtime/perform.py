@@ -98,7 +98,7 @@ class Performer:
         """Perform one run, alone in its transaction. Raises what went wrong; then nothing is committed."""
         job = self.catalog.jobs[start.job]
         if not exclusive:
-            self.mirrors.catch_up_for(job, self.catalog.plan(job))
+            self.mirrors.prepare(job, self.catalog.plan(job))
         transaction = self.stores[job.home].begin(exclusive=exclusive)
         try:
             done = self.join(start, run, transaction, parking=parking, catches_up=exclusive)
@@ -137,8 +137,7 @@ class Performer:
     def _snapshot(self, job: Job, plan: Plan, transaction: Transaction, catches_up: bool) -> _OpenSnapshot:
         mirrored = frozenset(self.mirrors.needed(job, plan))
         if job.home is Home.TABLES and catches_up:
-            for topic in mirrored:
-                self.mirrors.catch_up(topic, transaction)
+            self.mirrors.prepare_within(job, plan, transaction)
         other = Home.LEDGER if job.home is Home.TABLES else Home.TABLES
         return _OpenSnapshot(self.catalog, transaction, self.stores[other], job.home, mirrored)
 
@@ -212,34 +211,52 @@ class _Run:
         before = self.transaction.progress(self.job.name)
         heads = self._heads()
         ranges = self._ranges(before, heads)
+        rebuilds = self._is_rebuild(before, heads)
         opening = self.start.payload if isinstance(self.start.payload, Opening) else None
         if opening is not None:
             release(self.transaction, self.job, opening)
-        excluding = self._parked(ranges)
-        rows_out = self._write(before, ranges, excluding)
+        excluding = self._parked(ranges, rebuilds)
+        whole = rebuilds or self.start.value != "" or (before is None and self._has_leftovers())
+        rows_out = self._write(ranges, excluding, whole)
         write_parking(self.transaction, self.job, self.parking, self.run)
-        progress = self._progress(before, ranges, heads)
+        progress = self._progress(before, ranges, heads, rebuilds)
         self.transaction.settle(progress, before)
         return Done(progress, {}, ranges, rows_out, len(self.parking.rows))
 
     def _ranges(self, before: Progress | None, known: Mapping[str, Head]) -> dict[str, tuple[int, int]]:
         cursors = before.cursors if before is not None else {}
         heads = {asset: head.offset for asset, head in known.items()}
-        if self.start.is_rebuild:
+        if self._is_rebuild(before, known):
             pace.ranges(self.job, cursors, heads)
-            return {asset: (0, cursors.get(asset, 0)) for asset in self.job.inputs}
+            return {
+                asset: (0, heads[asset] if self._is_new_log(before, asset, known) else cursors.get(asset, 0))
+                for asset in self.job.inputs
+            }
         ends = self.parking.ends or self.start.ends
         sliceable = self.plan.kind == "rowwise"
         return pace.ranges(self.job, cursors, heads, ends=ends, is_sliceable=sliceable)
 
-    def _parked(self, ranges: Mapping[str, tuple[int, int]]) -> dict[str, tuple[str, ...]]:
-        """The rows left out of every input: those parked before and not changed since, and those of this run."""
+    def _is_rebuild(self, before: Progress | None, heads: Mapping[str, Head]) -> bool:
+        """Whether this run makes the result anew (rule 25): decided by the snapshot, for a definition or an input's
+        generation may have changed since the start was decided. A gate's value is taken over the whole anyway."""
+        if self.start.is_rebuild or before is None or not self.job.rebuilds or self.start.value:
+            return self.start.is_rebuild
+        has_new_log = any(self._is_new_log(before, asset, heads) for asset in self.job.inputs)
+        return before.version != self.job.version or has_new_log
+
+    def _is_new_log(self, before: Progress | None, asset: str, heads: Mapping[str, Head]) -> bool:
+        generation = heads[asset].generation
+        return before is not None and before.generations.get(asset, generation) != generation
+
+    def _parked(self, ranges: Mapping[str, tuple[int, int]], rebuilds: bool) -> dict[str, tuple[str, ...]]:
+        """The rows left out of every input: those parked before and not changed since, and those of this run.
+
+        A rebuild tries every row again: what another version could not process may be no trouble to this one.
+        """
         excluding: dict[str, tuple[str, ...]] = {}
         standing = parked_rows(self.transaction, self.job)
         for asset, rows in standing.items():
-            changed = (
-                set(_changed(self.snapshot, asset, ranges.get(asset, (0, 0)))) if not self.start.is_rebuild else ()
-            )
+            changed = set(rows if rebuilds else _changed(self.snapshot, asset, ranges.get(asset, (0, 0))))
             self.parking.leaving.extend((asset, row) for row in rows if row in changed)
             excluding[asset] = tuple(row for row in rows if row not in changed)
         for row in self.parking.rows:
@@ -247,9 +264,8 @@ class _Run:
         return excluding
 
     def _write(
-        self, before: Progress | None, ranges: Mapping[str, tuple[int, int]], excluding: Mapping[str, tuple[str, ...]]
+        self, ranges: Mapping[str, tuple[int, int]], excluding: Mapping[str, tuple[str, ...]], whole: bool
     ) -> int:
-        whole = self.start.is_rebuild or self.start.value != "" or (before is None and self._has_leftovers())
         work = Work(
             self.job,
             self.plan,
@@ -288,11 +304,13 @@ class _Run:
         return output.rows.columns
 
     def _progress(
-        self, before: Progress | None, ranges: Mapping[str, tuple[int, int]], heads: Mapping[str, Head]
+        self,
+        before: Progress | None,
+        ranges: Mapping[str, tuple[int, int]],
+        heads: Mapping[str, Head],
+        rebuilds: bool,
     ) -> Progress:
-        cursors = dict(before.cursors) if before is not None else {}
-        if not self.start.is_rebuild:
-            cursors.update({asset: to for asset, (_, to) in ranges.items()})
+        cursors = {**(before.cursors if before is not None else {}), **{asset: to for asset, (_, to) in ranges.items()}}
         opening = self.start.payload
         if (
             self.job.on
@@ -308,7 +326,7 @@ class _Run:
             cursors,
             {asset: head.generation for asset, head in heads.items()},
             self.run,
-            before.served_at if self.start.is_rebuild and before is not None else self.start.at,
+            before.served_at if rebuilds and before is not None else self.start.at,
             succeeded=was or (took and not self.parking.is_everything),
         )
 

