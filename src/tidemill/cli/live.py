@@ -18,7 +18,7 @@ from tidemill.cli.settings import Settings
 from tidemill.core.errors import InvariantError
 from tidemill.project.owner import Owner, acquire
 from tidemill.server.app import create_app
-from tidemill.server.local import HOST, LocalServer
+from tidemill.server.local import HOST, LocalServer, check_host
 
 __all__ = ["keep_going"]
 
@@ -27,6 +27,7 @@ GRACE_SECONDS = 5
 
 def keep_going(settings: Settings, command: str, *, mode: str, host: str = HOST, port: int | None = None) -> NoReturn:
     """Work until a signal comes. With a port, users' HTTP is open there; without, only other commands are answered."""
+    check_host(host)
     owner = acquire(settings.folder, command=command, may_ask=False)
     with until_signalled() as stop, own(settings, owner, mode=mode, answers=False) as mill:
         assert isinstance(owner, Owner)

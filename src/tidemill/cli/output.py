@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["duration", "is_terminal", "listed", "print_json", "print_rows", "print_table", "say"]
+__all__ = ["duration", "is_terminal", "listed", "moment", "print_json", "print_rows", "print_table", "say"]
 
 COLOURS = {
     "succeeded": "green",
@@ -112,6 +113,11 @@ def shown(value: Any) -> str:
 def listed(names: Sequence[str]) -> str:
     """Names in a row."""
     return ", ".join(names)
+
+
+def moment(seconds: float) -> str:
+    """A time as text: ISO 8601, UTC, whole seconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def duration(seconds: float | None) -> str | None:

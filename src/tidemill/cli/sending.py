@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -33,6 +33,13 @@ BLOCK_BYTES = 4_000_000
 
 RESULTS_MAX = 1_000
 """How many of the events that were not accepted are listed; all are counted."""
+
+
+class Stream(Protocol):
+    """Bytes that arrive over time."""
+
+    def read1(self, most: int, /) -> bytes:
+        """What has arrived, or what comes next; b"" at the end."""
 
 
 @dataclass(slots=True)
@@ -72,7 +79,7 @@ def send_row(mill: Operations, asset: str, rows: Sequence[str]) -> Total:
     return _sent(mill, asset, [b"".join(lines_of(row.encode()) for row in rows)])
 
 
-def send_stream(mill: Operations, asset: str, stream: BinaryIO) -> Total:
+def send_stream(mill: Operations, asset: str, stream: Stream) -> Total:
     """Send what comes in on a stream, as it comes."""
     return _sent(mill, asset, _arriving(stream))
 
@@ -98,10 +105,9 @@ def _sent(mill: Operations, asset: str, blocks: Iterable[bytes]) -> Total:
     return total
 
 
-def _arriving(stream: BinaryIO) -> Iterator[bytes]:
-    read = getattr(stream, "read1", stream.read)
+def _arriving(stream: Stream) -> Iterator[bytes]:
     rest = b""
-    while arrived := read(BLOCK_BYTES):
+    while arrived := stream.read1(BLOCK_BYTES):
         whole, newline, rest = (rest + arrived).rpartition(b"\n")
         if newline:
             yield whole + newline

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["OwnerLeft", "RemoteMill"]
 
 _CONNECT_SECONDS = 5.0
+_BROKEN_OFF = 500
 _CHANGES = frozenset({"emit", "touch", "mode", "pause", "resume", "retry", "cancel", "apply", "backup"})
 
 
@@ -63,13 +64,15 @@ class RemoteMill:
     def run(self, jobs: Sequence[str] = (), *, force: bool = False, progress: Progress | None = None) -> Json:
         """See Operations."""
         body = json.dumps({"jobs": list(jobs), "force": force}).encode()
+        last = None
         with self._one_at_a_time:
             for said in self._stream("run", body):
-                if "progress" in said:
-                    if progress:
-                        progress(said["progress"])
-                else:
-                    return _answer(said)
+                if "progress" not in said:
+                    last = said
+                elif progress:
+                    progress(said["progress"])
+        if last is not None:
+            return _answer(last)
         raise OwnerLeft(f"process {self.pid} stopped before the run was done", mend="run it again")
 
     def query(self, sql: str) -> list[Json]:
@@ -154,6 +157,8 @@ class RemoteMill:
                 text = answer.read()
             except (OSError, HTTPException) as error:
                 raise self._gone(name) from error
+        if answer.status >= _BROKEN_OFF and not text.startswith(b"{"):
+            raise self._gone(name)
         said = _read(text)
         return said if answer.status == 200 else _answer(said)
 

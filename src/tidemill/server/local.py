@@ -8,6 +8,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 
@@ -17,13 +18,16 @@ from uvicorn import Config, Server
 from tidemill.core.errors import OperatorError, UserError
 from tidemill.server.door import is_loopback
 
-__all__ = ["GRACE_SECONDS", "HOST", "PORT", "LocalServer"]
+__all__ = ["GRACE_SECONDS", "HOST", "PORT", "LocalServer", "check_host"]
 
 HOST = "127.0.0.1"
 PORT = 7373
 GRACE_SECONDS = 30
+AT_ONCE_SECONDS = 1
 KEEP_ALIVE_SECONDS = 75
 BACKLOG = 256
+
+logging.getLogger("uvicorn").addHandler(logging.NullHandler())  # whoever wants its words adds a handler; stderr is ours
 
 
 class LocalServer:
@@ -55,7 +59,7 @@ class LocalServer:
     def stop(self, *, at_once: bool = False) -> None:
         """Answer what was asked (unless `at_once`), close, and end the thread; idempotent."""
         if at_once:
-            self._server.config.timeout_graceful_shutdown = 0
+            self._server.config.timeout_graceful_shutdown = AT_ONCE_SECONDS
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join()
@@ -65,12 +69,17 @@ class LocalServer:
         self._server.run(sockets=[self._socket])
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def check_host(host: str) -> None:
+    """Raise UserError with the reason where a server may not answer at this address."""
     if not is_loopback(host):
         raise UserError(
             f"{host} is not this machine's own address, and there are no access keys yet to guard any other",
             mend=f"use {HOST}, and let others in through a proxy that asks who they are",
         )
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    check_host(host)
     name = HOST if host.lower() == "localhost" else host
     bound = socket.socket(socket.AF_INET6 if ":" in name else socket.AF_INET)
     try:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, cast
 
 import click
 
 from tidemill.cli.connect import ask
 from tidemill.cli.output import print_json, say
-from tidemill.cli.sending import Total, send_file, send_row, send_stream
+from tidemill.cli.sending import Stream, Total, send_file, send_row, send_stream
 from tidemill.cli.settings import Settings
 from tidemill.cli.settings import command as declare
 from tidemill.core.errors import NotFound, UserError
@@ -45,7 +45,7 @@ def command(
         if rows:
             return send_row(mill, asset, rows)
         if file == "-" or stdin == "-":
-            return send_stream(mill, asset, sys.stdin.buffer)
+            return send_stream(mill, asset, cast("Stream", sys.stdin.buffer))
         return send_file(mill, asset, file, is_quiet=is_quiet) if file else _touch(mill, asset, version)
 
     return _show(settings, asset, ask(settings, "emit", work))

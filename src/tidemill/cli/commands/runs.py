@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from tidemill.cli.connect import ask
-from tidemill.cli.output import print_json, print_table
+from tidemill.cli.output import moment, print_json, print_table
 from tidemill.cli.settings import Settings
 from tidemill.cli.settings import command as declare
 
@@ -25,4 +25,8 @@ def command(settings: Settings, job: str, state: str, limit: int) -> None:
         print_json(runs)
         return
     columns = ["run", "job", "state", "attempt", "started_at", "rows_in", "rows_out", "error"]
-    print_table(columns, [[run.get(name) for name in columns] for run in runs], "no runs")
+    print_table(columns, [[_shown(name, run.get(name)) for name in columns] for run in runs], "no runs")
+
+
+def _shown(column: str, value: object) -> object:
+    return moment(value) if column == "started_at" and isinstance(value, int | float) else value
