@@ -92,17 +92,15 @@ def transform(spec: JobSpec, inputs: Sequence[Sequence[Pair]]) -> list[Pair]:
     return PAIRED[spec.shape](inputs[0], inputs[1], spec.factor)
 
 
-def function_of(spec: JobSpec, before: Callable[[], None]) -> Callable[..., Any]:
-    """The function that the engine calls; `before` runs first in every call."""
+def function_of(spec: JobSpec) -> Callable[..., Any]:
+    """The function that the engine calls."""
 
     def on_row(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-        before()
         pair = (row["k"], row["v"])
         _refuse(spec, [pair])
         return [_fields(spec, made) for made in transform(spec, [[pair]])]
 
     def on_tables(*tables: pa.Table) -> pa.Table:
-        before()
         inputs = [list(zip(t.column("k").to_pylist(), t.column("v").to_pylist(), strict=True)) for t in tables]
         for rows in inputs:
             _refuse(spec, rows)

@@ -1,0 +1,230 @@
+"""Histories from seeds: what is defined, and what happens, drawn by a generator that knows what is possible.
+
+Rules of this file:
+  * the same seed and size give the same history, on every machine: `random.Random(seed)` and nothing else;
+  * a definition that production would refuse is not drawn; everything else is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+
+from tidemill.testing.simulator.words import (
+    Action,
+    Ask,
+    Crash,
+    Define,
+    Doom,
+    Emit,
+    Hear,
+    History,
+    JobSpec,
+    LookAtFiles,
+    Meanwhile,
+    Pass,
+    Pause,
+    PutFile,
+    RemoveFile,
+    Rename,
+    Resume,
+    Resync,
+    SecondOwner,
+    Settle,
+    SourceSpec,
+    Stumble,
+    Touch,
+    Trouble,
+    Work,
+)
+
+__all__ = ["SIZE", "history_of"]
+
+SIZE = 30
+"""Actions of a history, about."""
+
+DAYS = ("2024-03-01", "2024-03-02", "2024-03-04")
+KEYS = "abcd"
+TOLD = ("once", "once", "once", "lost", "twice")
+
+
+def history_of(seed: int, size: int = SIZE) -> History:
+    """The history of a seed."""
+    return _Drawing(Random(seed), size).history()
+
+
+class _Drawing:
+    """One history being drawn."""
+
+    def __init__(self, random: Random, size: int) -> None:
+        self.random = random
+        self.size = size
+        self.sources: list[SourceSpec] = []
+        self.jobs: dict[str, JobSpec] = {}
+        self.version = 0
+        self.renamed = 0
+
+    def history(self) -> History:
+        self.sources = self._draw_sources()
+        while not self.jobs:
+            for number in range(self.random.randint(1, 4)):
+                self._draw_job(f"j{number}")
+        jobs = tuple(self.jobs.values())
+        actions = tuple(self._draw_action() for _ in range(self.random.randint(self.size // 3, self.size)))
+        return History(tuple(self.sources), jobs, actions)
+
+    # ------------------------------------------------------------------------------------------- definitions
+
+    def _draw_sources(self) -> list[SourceSpec]:
+        random = self.random
+        kinds = random.sample(("append", "upsert", "files"), random.randint(1, 2))
+        return [SourceSpec(f"{kind}1", kind, retracts=random.random() < 0.3) for kind in kinds]
+
+    def _readable(self) -> list[str]:
+        tables = [spec.output for spec in self.jobs.values() if spec.takes != "run"]
+        return [*(source.name for source in self.sources if source.kind != "external"), *tables]
+
+    def _draw_job(self, name: str) -> None:
+        random = self.random
+        readable = self._readable()
+        shape = random.choice(("map", "keep", "split", "sum", "sum", "count", "distinct", "join", "union"))
+        if shape in ("join", "union") and len(readable) > 1:
+            inputs = tuple(random.sample(readable, 2))
+        elif shape in ("join", "union"):
+            return
+        else:
+            inputs = (random.choice(readable[-3:]),)
+        is_rowwise = shape in ("map", "keep", "split")
+        spec = JobSpec(
+            name,
+            shape,
+            "sql" if random.random() < 0.4 else "row" if is_rowwise else "full",
+            inputs,
+            f"t{name[1:]}",
+            factor=random.randint(1, 3),
+            poison=random.randrange(13) if random.random() < 0.3 else -1,
+            is_keyed=shape in ("sum", "count", "join") and random.random() < 0.7,
+        )
+        self.jobs[name] = self._draw_pace(spec)
+
+    def _draw_pace(self, spec: JobSpec) -> JobSpec:
+        """Another mode and trigger for the same transform."""
+        random = self.random
+        mode = random.choice(("realtime", "realtime", "microbatch", "batch"))
+        whens = ["", "", "any", "all", "each"]
+        if len(spec.inputs) > 1:
+            whens += [" & ".join(spec.inputs), " | ".join(spec.inputs)]
+        schedule = f"0 */{random.choice((1, 6))} * * *" if random.random() < 0.1 else ""
+        return replace(
+            spec,
+            mode=mode,
+            when=random.choice(whens),
+            schedule=schedule,
+            max_changes=random.choice((0, 5) if schedule else (0, 0, 0, 1, 2, 5)),
+            on_error="stop" if random.random() < 0.1 else "park",
+        )
+
+    # ----------------------------------------------------------------------------------------------- actions
+
+    def _draw_action(self) -> Action:
+        table: list[tuple[int, Callable[[], Action | None]]] = [
+            (30, self._news),
+            (24, lambda: Work(self.random.randrange(5))),
+            (24, lambda: Hear(self.random.randrange(5))),
+            (8, Settle),
+            (4, lambda: Pass(self.random.choice((1.0, 20.0, 301.0, 3601.0, 90_000.0)))),
+            (2, Crash),
+            (4, lambda: Doom(*self._commit())),
+            (2, lambda: Stumble(*self._commit())),
+            (2, lambda: Trouble(self._job().name, self.random.choice((1, 2, 5)))),
+            (4, self._meanwhile),
+            (4, self._change_mode),
+            (3, self._change_transform),
+            (2, self._rename),
+            (1, lambda: Pause(self._job().name)),
+            (2, lambda: Resume(self._job().name)),
+            (2, Ask),
+            (2, Resync),
+        ]
+        while True:
+            (draw,) = self.random.choices([draw for _, draw in table], [weight for weight, _ in table])
+            action = draw()
+            if action is not None:
+                return action
+
+    def _commit(self) -> tuple[str, bool, int]:
+        random = self.random
+        return random.choice(("tables", "tables", "ledger")), random.random() < 0.5, random.choice((1, 1, 2, 3))
+
+    def _job(self) -> JobSpec:
+        return self.random.choice(list(self.jobs.values()))
+
+    def _news(self) -> Action:
+        source = self.random.choice(self.sources)
+        told = self.random.choice(TOLD)
+        if source.kind == "external":
+            return Touch(source.name, told)
+        if source.kind == "files":
+            return self._file(source, told)
+        count = self.random.choice((1, 1, 2, 3, 5))
+        return Emit(source.name, tuple(self._event(source) for _ in range(count)), told)
+
+    def _event(self, source: SourceSpec) -> tuple[str, int | None, int]:
+        random = self.random
+        k, v = random.choice(KEYS), random.randrange(30)
+        if source.kind == "append":
+            return k, v, random.choice((0, 0, -600, 60))
+        self.version += 1
+        stale = random.random() < 0.15
+        return k, None if random.random() < 0.15 else v, self.version - (random.randrange(6) if stale else 0)
+
+    def _file(self, source: SourceSpec, told: str) -> Action:
+        random = self.random
+        if random.random() < 0.4:
+            return LookAtFiles(source.name, told)
+        day, store = random.choice(DAYS), random.choice(source.members or ("s1", "s2"))
+        if random.random() < 0.1:
+            return RemoveFile(source.name, day, store)
+        if random.random() < 0.05:
+            return PutFile(source.name, day, store, None)
+        rows = tuple((random.choice(KEYS), random.randrange(30)) for _ in range(random.randrange(4)))
+        return PutFile(source.name, day, store, rows)
+
+    def _meanwhile(self) -> Action | None:
+        if self.random.random() < 0.5:
+            return Meanwhile(self.random.randrange(3))
+        news = self._news()
+        return Meanwhile(0, news) if isinstance(news, (Emit, Touch)) else None
+
+    def _change_mode(self) -> Action:
+        spec = self._draw_pace(self._job())
+        self.jobs[spec.name] = spec
+        return Define(spec)
+
+    def _change_transform(self) -> Action | None:
+        random = self.random
+        spec = self._job()
+        if spec.to_topic or spec.takes == "run":
+            return None
+        spec = replace(
+            spec,
+            factor=random.randint(1, 3),
+            poison=random.randrange(13) if random.random() < 0.3 else -1,
+            is_wide=random.random() < 0.3,
+        )
+        self.jobs[spec.name] = spec
+        return Define(spec)
+
+    def _rename(self) -> Action | None:
+        spec = self._job()
+        if spec.takes == "run" or spec.to_topic:
+            return None
+        self.renamed += 1
+        del self.jobs[spec.name]
+        after = replace(spec, name=f"{spec.name.split('_')[0]}_{self.renamed}", factor=self.random.randint(1, 3))
+        self.jobs[after.name] = after
+        return Rename(spec.name, after)
+
+
+_LATER = (SecondOwner,)

@@ -1,0 +1,346 @@
+"""What must be true at the end of every history: the batch recomputation over the final inputs, minus the parked set.
+
+Rules of this file:
+  * what the sources hold is known from the history, not from the stores; each table is recomputed from that in plain
+    Python, jobs upstream first;
+  * a job that has not read its inputs to their heads needs an excuse that lies in its definition or in its rows;
+  * an excused job is still right about what it has read: it is recomputed over its inputs at its cursors.
+
+Theory of operation. `judge` forces jobs whose own condition holds them back (`each`, expressions, `on`), then walks the
+jobs from the sources down. Besides each table it checks what readers were told (the published changes, replayed from
+nothing, give the table), the parked sets, the gates, and what reached the outside.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from tidemill.core import when
+from tidemill.core.change import OFFSET, RID, WEIGHT, Change, ChangeSet, Images, Slice
+from tidemill.core.mapping import ObjectMapping
+from tidemill.core.model import Home
+from tidemill.core.orchestrate import Phase
+from tidemill.core.ports import Head, Progress, Transaction
+from tidemill.runtime.gate import gate_asset
+from tidemill.runtime.landing import landings_asset
+from tidemill.runtime.parking import parked_asset
+from tidemill.testing.simulator import gates
+from tidemill.testing.simulator.definitions import asset_of, job_of
+from tidemill.testing.simulator.gates import Row
+from tidemill.testing.simulator.outside import Delivery
+from tidemill.testing.simulator.player import Player
+from tidemill.testing.simulator.transforms import Pair, raises, recompute
+from tidemill.testing.simulator.words import JobSpec, SourceSpec
+
+__all__ = ["Wrong", "judge"]
+
+
+class Wrong(AssertionError):
+    """Something that must be true is not."""
+
+
+def judge(player: Player) -> None:
+    """Raise Wrong for the first thing that is not as it must be."""
+    _Judge(player).all()
+
+
+@dataclass(slots=True)
+class _Judge:
+    player: Player
+    truth: dict[str, list[Row]] = field(default_factory=dict)
+
+    def all(self) -> None:
+        specs = self.player.site.jobs
+        order = _from_the_sources_down(specs)
+        self._force(order)
+        for source in self.player.site.sources.values():
+            self.truth[source.name] = list(_source_rows(self, source))
+            self._check_source(source)
+        for name in order:
+            self._check_job(specs[name])
+        for spec in specs.values():
+            if spec.takes == "run":
+                check_deliveries(spec, self.progress(spec), self.player.site.deliveries)
+
+    # --------------------------------------------------------------------------------------- reading stores
+
+    def transaction(self, home: Home) -> Transaction:
+        return self.player.machine.inner[home].begin(exclusive=False)
+
+    def home(self, asset: str) -> Home:
+        return self.player.machine.catalog.assets[asset].home
+
+    def head(self, asset: str) -> Head:
+        return self.transaction(self.home(asset)).head(asset)
+
+    def rows(self, asset: str, to: int | None = None, home: Home | None = None) -> list[dict[str, Any]]:
+        """The rows of an asset, now or as they were."""
+        transaction = self.transaction(home or self.home(asset))
+        head = transaction.head(asset).offset
+        if not head:
+            return []
+        found: list[dict[str, Any]] = pa.table(
+            transaction.read(Slice(asset, 0, head if to is None else to))
+        ).to_pylist()
+        return found
+
+    def progress(self, spec: JobSpec) -> Progress | None:
+        return self.player.machine.progress(spec)
+
+    # ---------------------------------------------------------------------------------------------- the jobs
+
+    def _force(self, order: list[str]) -> None:
+        """Start what its own condition holds back, until nothing is left that only its condition holds back."""
+        for _ in range(len(order) + 1):
+            shy = [name for name in order if self._is_shy(self.player.site.jobs[name])]
+            if not shy:
+                return
+            self.player.force(shy)
+            self.player.let_time_pass()
+
+    def _is_shy(self, spec: JobSpec) -> bool:
+        if spec.gate is not None or not self._behind(spec):
+            return False
+        return bool(spec.on) or not self._condition_holds(spec)
+
+    def _behind(self, spec: JobSpec) -> list[str]:
+        progress = self.progress(spec)
+        cursors = progress.cursors if progress is not None else {}
+        return [asset for asset in spec.inputs if cursors.get(asset, 0) < self.head(asset).offset]
+
+    def _condition_holds(self, spec: JobSpec) -> bool:
+        word = spec.when or ("all" if spec.mode == "batch" else "any")
+        news = self._behind(spec)
+        if word == "any":
+            return True
+        if word == "all":
+            return all(self.head(asset).offset for asset in spec.inputs)
+        if word == "each":
+            return len(news) == len(set(spec.inputs))
+        return when.holds(when.parse(word), news)
+
+    def _check_job(self, spec: JobSpec) -> None:
+        progress = self.progress(spec)
+        if spec.gate is None and self._behind(spec):
+            self._check_excuse(spec)
+        inputs = self._inputs(spec, progress)
+        if spec.takes == "run":
+            return
+        table, bad = recompute(spec, [[row[:2] for row in rows] for rows in inputs])
+        if progress is None:
+            table, bad = Counter(), [Counter() for _ in inputs]
+        self._check_table(spec, table)
+        self._check_parked(spec, bad)
+        self._check_changes(spec.output)
+        self.truth[spec.output] = [(k, v, "") for k, v in table.elements()]
+
+    def _inputs(self, spec: JobSpec, progress: Progress | None) -> list[list[Row]]:
+        """What the job has read: the truth where it is at the head, else what the store says it was."""
+        positions = self._released(spec)
+        found: list[list[Row]] = []
+        for asset in spec.inputs:
+            cursor = progress.cursors.get(asset, 0) if progress is not None else 0
+            head = self.head(asset).offset
+            if cursor > head:
+                raise Wrong(f"{spec.name}: its cursor on {asset} is {cursor}, the head {head}")
+            if spec.gate is not None and asset in self._partitioned(spec):
+                was = partial(self._as_it_was, asset)
+                found.append(gates.released_rows(spec.gate, positions.get(asset, {}), self.truth[asset], was))
+            else:
+                found.append(self.truth[asset] if cursor == head else self._as_it_was(asset, cursor))
+        return found
+
+    def _partitioned(self, spec: JobSpec) -> list[str]:
+        """The inputs that have the gate's column."""
+        sources = self.player.site.sources
+        return [asset for asset in spec.inputs if asset in sources and sources[asset].kind == "files"]
+
+    def _released(self, spec: JobSpec) -> dict[str, dict[str, int]]:
+        """What the job's gate says it has released: input -> value -> position; checked against what landed."""
+        if spec.gate is None:
+            return {}
+        found: dict[str, dict[str, int]] = {}
+        for row in self.rows(gate_asset(spec.name), home=job_of(spec).home):
+            found.setdefault(row["input"], {})[row["value"]] = row["position"]
+        sources = [self.player.site.sources[asset] for asset in self._partitioned(spec)]
+        values = {value for positions in found.values() for value in positions}
+        wrong = gates.check_values(spec.gate, values, sources, {s.name: _arrived(self, s) for s in sources})
+        if wrong:
+            job = self.player.machine.loop.state.jobs[spec.name]
+            raise Wrong(f"{spec.name}: {wrong}; it is {job.phase} ({job.reason})")
+        return found
+
+    def _as_it_was(self, asset: str, to: int) -> list[Row]:
+        return [(row["k"], row["v"], row.get("day", "")) for row in self.rows(asset, to)] if to else []
+
+    def _check_excuse(self, spec: JobSpec) -> None:
+        """A job behind its heads must be held for a reason that lies in its rows, or never have been due."""
+        state = self.player.machine.loop.state
+        job = state.jobs[spec.name]
+        if spec.when in ("all", "each", "") and not self._condition_holds(spec):
+            return
+        behind = self._behind(spec)
+        if job.phase is Phase.HELD:
+            fresh = [row for asset in behind for row in self._fresh(spec, asset)]
+            bad = [row for row in fresh if raises(spec, row)]
+            if bad and (spec.on_error == "stop" or len(bad) == len(fresh)):
+                return
+        why = "; ".join(state.readiness(spec.name, self.player.site.now).because)
+        raise Wrong(
+            f"{spec.name} has not read {', '.join(behind)} to the head: it is {job.phase} ({job.reason}); {why}"
+        )
+
+    def _fresh(self, spec: JobSpec, asset: str) -> list[Pair]:
+        progress = self.progress(spec)
+        cursor = progress.cursors.get(asset, 0) if progress is not None else 0
+        transaction = self.transaction(self.home(asset))
+        part = Slice(asset, cursor, transaction.head(asset).offset, Images.ADDED)
+        return [(row["k"], row["v"]) for row in pa.table(transaction.read(part)).to_pylist()]
+
+    def _check_table(self, spec: JobSpec, table: Counter[Pair]) -> None:
+        rows = self.rows(spec.output)
+        there = Counter((row["k"], row["v"]) for row in rows)
+        if there != table:
+            raise Wrong(f"{spec.output}: too many {dict(there - table)}, missing {dict(table - there)}")
+        if len({row[RID] for row in rows}) != len(rows):
+            raise Wrong(f"{spec.output}: two rows have one identity")
+        if spec.is_wide and any(row["w"] != row["v"] * 2 for row in rows):
+            raise Wrong(f"{spec.output}: a column is not what it was computed as")
+
+    def _check_parked(self, spec: JobSpec, bad: list[Counter[Pair]]) -> None:
+        there = Counter((row["input"], *_pair(row["payload"])) for row in self._parked(spec))
+        expected = Counter(
+            (asset, *pair) for asset, pairs in zip(spec.inputs, bad, strict=True) for pair in pairs.elements()
+        )
+        if there != expected:
+            raise Wrong(
+                f"{spec.name}: parked that must not be {dict(there - expected)}, not parked {dict(expected - there)}"
+            )
+
+    def _parked(self, spec: JobSpec) -> list[dict[str, Any]]:
+        return self.rows(parked_asset(spec.name), home=job_of(spec).home)
+
+    def _check_changes(self, asset: str) -> None:
+        """Readers who take the published changes piece by piece get the table."""
+        transaction = self.transaction(self.home(asset))
+        head = transaction.head(asset)
+        if not head.offset:
+            return
+        cuts = [head.offset] if head.generation > 1 else sorted({head.offset // 3, 2 * head.offset // 3, head.offset})
+        rows: dict[str, Any] = {}
+        before = 0
+        for cut in cuts:
+            rows = _changes(transaction, asset, before, cut).apply(rows)
+            before = cut
+        now = {row.pop(RID): _values(row) for row in self.rows(asset)}
+        if rows != now:
+            raise Wrong(f"{asset}: its published changes, replayed from nothing, do not give the table")
+
+    def _check_source(self, source: SourceSpec) -> None:
+        if source.kind == "external":
+            return
+        there = Counter((row["k"], row["v"], row.get("day", "")) for row in self.rows(source.name))
+        expected = Counter(self.truth[source.name])
+        if there != expected:
+            raise Wrong(f"{source.name}: holds too much {dict(there - expected)}, and lacks {dict(expected - there)}")
+
+
+def _from_the_sources_down(specs: dict[str, JobSpec]) -> list[str]:
+    mapping = ObjectMapping.of(job_of(spec) for spec in specs.values())
+    order: list[str] = []
+    left = dict.fromkeys(specs)
+    while left:
+        ready = [name for name in left if not any(upper in left for upper in mapping.producers(mapping.jobs[name]))]
+        order.extend(ready)
+        for name in ready:
+            del left[name]
+    return order
+
+
+def _arrived(judge: _Judge, source: SourceSpec) -> set[tuple[str, str]]:
+    """(day, store) of the files that count as arrived."""
+    there = set(judge.player.site.files.get(source.name, {}))
+    return there if source.retracts else there | set(_landed(judge, source))
+
+
+def _source_rows(judge: _Judge, source: SourceSpec) -> Iterator[Row]:
+    """What a source holds at the end, from the history alone (but for files that are gone: the last that landed)."""
+    site = judge.player.site
+    if source.kind == "append":
+        yield from ((k, v, "") for k, v, _ in site.emitted.get(source.name, ()) if v is not None)
+    elif source.kind == "upsert":
+        yield from ((k, v, "") for k, v in _latest(site.emitted.get(source.name, ())).items() if v is not None)
+    elif source.kind == "files":
+        files = {key: rows or () for key, (_, rows) in site.files.get(source.name, {}).items()}
+        if asset_of(source).on_delete != "retract":
+            files = {**_landed(judge, source), **files}
+        for (day, _store), rows in files.items():
+            yield from ((k, v, day) for k, v in rows)
+
+
+def _latest(rows: Iterable[tuple[str, int | None, int]]) -> dict[str, int | None]:
+    versions: dict[str, int] = {}
+    latest: dict[str, int | None] = {}
+    for k, v, version in rows:
+        if version >= versions.get(k, version):
+            versions[k], latest[k] = version, v
+    return latest
+
+
+def _landed(judge: _Judge, source: SourceSpec) -> dict[tuple[str, str], tuple[tuple[str, int], ...]]:
+    """The content of every file as it last landed (its hash is its content, written as Python)."""
+    found = {}
+    for row in judge.rows(landings_asset(source.name), home=Home.TABLES):
+        _, day, name = row["path"].split("/")
+        if row["hash"]:
+            found[day, name.removesuffix(".csv")] = tuple(_literal(row["hash"]))
+    return found
+
+
+def _literal(text: str) -> list[tuple[str, int]]:
+    pairs = json.loads(text.replace("(", "[").replace(",)", "]").replace(")", "]").replace("'", '"'))
+    return [(k, v) for k, v in pairs]
+
+
+def _pair(payload: str) -> Pair:
+    row = json.loads(payload)
+    return row["k"], row["v"]
+
+
+def _values(row: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted((name, value) for name, value in row.items() if name not in (OFFSET, WEIGHT, RID)))
+
+
+def _changes(transaction: Transaction, asset: str, from_: int, to: int) -> ChangeSet:
+    images: dict[str, dict[int, Any]] = {}
+    for row in pa.table(transaction.read(Slice(asset, from_, to, Images.CHANGES))).to_pylist():
+        images.setdefault(row[RID], {})[row[WEIGHT]] = _values(row)
+    return ChangeSet(tuple(Change(0, rid, pair.get(-1), pair.get(1)) for rid, pair in images.items()))
+
+
+def check_deliveries(spec: JobSpec, progress: Progress | None, deliveries: list[Delivery]) -> None:
+    """Every change was delivered, each under one key: the ranges under the keys do not overlap and leave no gap."""
+    cursors = progress.cursors if progress is not None else {}
+    by_key: dict[str, Delivery] = {}
+    for delivery in deliveries:
+        if delivery.job != spec.name:
+            continue
+        known = by_key.setdefault(delivery.key, delivery)
+        if (known.ranges, known.content) != (delivery.ranges, delivery.content):
+            raise Wrong(f"{spec.name}: one key for two pieces of work, {known} and {delivery}")
+    for asset in spec.inputs:
+        taken = sorted((f, t) for d in by_key.values() for name, f, t in d.ranges if name == asset and t > f)
+        reached = 0
+        for from_, to in taken:
+            if from_ != reached:
+                raise Wrong(f"{spec.name}: {asset} was delivered as {taken}: a gap or an overlap at {reached}")
+            reached = to
+        if reached != cursors.get(asset, 0):
+            raise Wrong(f"{spec.name}: {asset} was delivered to {reached}, its cursor is {cursors.get(asset, 0)}")

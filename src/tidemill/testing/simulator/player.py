@@ -1,0 +1,285 @@
+"""Playing a history: each action does what its words say, and at the end everything that was in the way is removed.
+
+Rules of this file:
+  * hints may be lost or doubled; outcomes are only ever lost with their process;
+  * a process that dies is started anew at once, from the site alone;
+  * what a history did to the sources is remembered here, apart from what the stores say (`Site.emitted`).
+
+Theory of operation. `play` goes through the actions. `heal` is the end of every history: the world calms down, a good
+row arrives everywhere without anybody being told, the owner looks around as it does from time to time, and time passes
+until nothing wants it any more. After that only definitions may still hold something back, and the oracle knows which.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+from tidemill.core.event import Drained, Landed, Paused, Requested, Resumed
+from tidemill.core.orchestrate import Phase
+from tidemill.core.ports import Head
+from tidemill.testing.simulator import words
+from tidemill.testing.simulator.definitions import asset_of
+from tidemill.testing.simulator.fate import Died
+from tidemill.testing.simulator.machine import HOUR, Machine
+from tidemill.testing.simulator.outside import Site
+from tidemill.testing.simulator.transforms import raises
+from tidemill.testing.simulator.words import History, SourceSpec
+
+__all__ = ["MachineFactory", "Player", "Restless"]
+
+MachineFactory = Callable[[Site], Machine]
+STEPS_MAX = 3_000
+TIMES = {"once": 1, "lost": 0, "twice": 2}
+
+
+class Restless(AssertionError):
+    """Something goes on for ever although nothing new happens."""
+
+
+class Player:
+    """Plays one history."""
+
+    def __init__(self, history: History, factory: MachineFactory = Machine) -> None:
+        self.history = history
+        self.factory = factory
+        self.site = Site()
+        self.site.sources = {source.name: source for source in history.sources}
+        self.site.jobs = {spec.name: spec for spec in history.jobs}
+        self.machine = factory(self.site)
+        self.old: Machine | None = None
+        self.names = [source.name for source in history.sources]
+
+    def play(self) -> None:
+        """All actions, then the healing."""
+        for action in self.history.actions:
+            self._survive(lambda: self._do(action))  # noqa: B023 - called at once
+        self.heal()
+
+    def _survive(self, step: Callable[[], object]) -> None:
+        """Do something; a process that dies of it is started anew."""
+        try:
+            step()
+        except Died:
+            self.restart()
+
+    def restart(self) -> None:
+        """The process is gone; the next one finds the site."""
+        self.old = None
+        self.machine = self.factory(self.site)
+
+    def _do(self, action: words.Action) -> None:
+        handler: Callable[[words.Action], None] = getattr(self, f"_{type(action).__name__.lower()}")
+        handler(action)
+
+    # -------------------------------------------------------------------------------------------- the sources
+
+    def _emit(self, action: words.Emit) -> None:
+        source = self.site.sources.get(action.topic)
+        if source is None:
+            return
+        is_upsert = source.kind == "upsert"
+        lines = [json.dumps(_event(row, is_upsert, self.site.now)) for row in action.rows]
+        receipt = self.machine.log.append(asset_of(source), "\n".join(lines).encode())
+        self.site.emitted.setdefault(action.topic, []).extend(action.rows)
+        for _ in range(TIMES[action.told] if receipt.accepted else 0):
+            self.machine.loop.post(Landed(action.topic, Head(receipt.head), self.site.now))
+
+    def _touch(self, action: words.Touch) -> None:
+        if action.asset in self.site.sources:
+            receipt = self.machine.log.touch(action.asset, f"touch-{self.site.number()}")
+            for _ in range(TIMES[action.told]):
+                self.machine.loop.post(Landed(action.asset, Head(receipt.head), self.site.now))
+
+    def _putfile(self, action: words.PutFile) -> None:
+        if action.asset in self.site.sources:
+            files = self.site.files.setdefault(action.asset, {})
+            files[action.day, action.store] = (self.site.number(), action.rows)
+
+    def _removefile(self, action: words.RemoveFile) -> None:
+        self.site.files.get(action.asset, {}).pop((action.day, action.store), None)
+
+    def _lookatfiles(self, action: words.LookAtFiles) -> None:
+        if action.asset in self.site.sources:
+            with suppress(OSError):
+                self.machine.land(action.asset, TIMES[action.told])
+
+    # ------------------------------------------------------------------------------------------- the process
+
+    def _pass(self, action: words.Pass) -> None:
+        self.site.now += action.seconds
+        self.machine.tick()
+
+    def _process(self, is_old: bool) -> Machine | None:
+        return self.old if is_old else self.machine
+
+    def _work(self, action: words.Work) -> None:
+        process = self._process(action.is_old)
+        if process is not None:
+            process.work(action.pick)
+
+    def _hear(self, action: words.Hear) -> None:
+        process = self._process(action.is_old)
+        if process is not None:
+            process.hear(action.pick)
+
+    def _settle(self, _action: words.Settle) -> None:
+        self.settle()
+
+    def _crash(self, _action: words.Crash) -> None:
+        raise Died
+
+    def _doom(self, action: words.Doom) -> None:
+        self.machine.fate.coming.append((action.home, action.is_after, action.commits, True))
+
+    def _stumble(self, action: words.Stumble) -> None:
+        self.machine.fate.coming.append((action.home, action.is_after, action.commits, False))
+
+    def _trouble(self, action: words.Trouble) -> None:
+        self.site.troubles[action.job] = action.calls
+
+    def _meanwhile(self, action: words.Meanwhile) -> None:
+        machine = self.machine
+
+        def interlude() -> None:
+            if action.action is not None:
+                self._do(action.action)
+            else:
+                machine.work(action.pick)
+
+        machine.interludes.append(interlude)
+
+    def _resync(self, _action: words.Resync) -> None:
+        self.machine.resync()
+
+    def _secondowner(self, _action: words.SecondOwner) -> None:
+        self.old, self.machine = self.machine, self.factory(self.site)
+
+    # -------------------------------------------------------------------------------------------- the people
+
+    def _define(self, action: words.Define) -> None:
+        self.machine.define(action.spec)
+
+    def _rename(self, action: words.Rename) -> None:
+        if self.site.jobs.pop(action.before, None) is None:
+            return
+        self.site.first_seen.pop(action.before, None)
+        self.site.paused.discard(action.before)
+        self.machine.forget(action.before)
+        self.machine.define(action.spec)
+
+    def _pause(self, action: words.Pause) -> None:
+        if action.job in self.site.jobs:
+            self.site.paused.add(action.job)
+            self.machine.loop.post(Paused(action.job, self.site.now))
+
+    def _resume(self, action: words.Resume) -> None:
+        if action.job in self.site.jobs:
+            self.site.paused.discard(action.job)
+            self.machine.loop.post(Resumed(action.job, self.site.now))
+
+    def _apply(self, _action: words.Apply) -> None:
+        for name, job in self.machine.loop.state.jobs.items():
+            if job.phase is Phase.HELD or (job.job.gate is not None and job.job.gate.on_late == "hold"):
+                self.machine.services.late_releases.add(name)
+                self.machine.loop.post(Resumed(name, self.site.now))
+
+    def _ask(self, _action: words.Ask) -> None:
+        self.machine.loop.post(Requested(self.site.now))
+
+    # --------------------------------------------------------------------------------------------- the end
+
+    def settle(self) -> None:
+        """Do everything that waits, in order, while no time passes."""
+        for _ in range(STEPS_MAX):
+            machine = self.machine
+            if not (machine.hear() or machine.work() or machine.tick()):
+                return
+        raise Restless(f"still busy after {STEPS_MAX} steps: {self._busy()}")
+
+    def _busy(self) -> str:
+        state = self.machine.loop.state
+        return ", ".join(f"{name} is {state.jobs[name].phase}: {state.jobs[name].reason}" for name in state.active)
+
+    def heal(self) -> None:
+        """Remove everything that was in the way, and let all of it happen."""
+        self.old = None
+        self.site.troubles.clear()
+        self.machine.fate.coming.clear()
+        self.machine.interludes.clear()
+        self.settle()
+        for name in sorted(self.site.paused):
+            self._resume(words.Resume(name))
+        for source in self.site.sources.values():
+            self._send_good_row(source)
+        self._look_around()
+        self._apply(words.Apply())
+        self.let_time_pass()
+        self._uncap()
+
+    def _look_around(self) -> None:
+        for source in self.site.sources.values():
+            if source.kind == "files":
+                self.machine.land(source.name, 0)
+                self.machine.land(source.name, 0)
+        self.machine.resync()
+        self.machine.loop.post(Requested(self.site.now))
+        self.settle()
+
+    def let_time_pass(self) -> None:
+        """Go from moment to moment until nothing waits for one, or only the clock's own (schedules)."""
+        ends_at = self.site.now + 100 * HOUR
+        for _ in range(STEPS_MAX):
+            self.settle()
+            at = self.machine.loop.state.next_at()
+            if at is None or at > ends_at:
+                break
+            self.site.now = max(self.site.now, at)
+        self.site.now = max(self.site.now, ends_at)
+        self.settle()
+        if not self.machine.loop.state.is_busy:
+            self.machine.loop.handle(Drained(self.site.now))
+        self.settle()
+
+    def _uncap(self) -> None:
+        """A job that takes a few changes at a time may meet only bad ones: it is broken until it may take more."""
+        held = [name for name, job in self.machine.loop.state.jobs.items() if job.phase is Phase.HELD]
+        capped = [self.site.jobs[name] for name in held if self.site.jobs[name].max_changes]
+        for spec in capped:
+            self.machine.define(replace(spec, max_changes=0))
+        if capped:
+            self.let_time_pass()
+
+    def force(self, jobs: list[str]) -> None:
+        """`tidemill run --force` of jobs that are not due by their own definition."""
+        self.machine.loop.post(Requested(self.site.now, tuple(jobs), is_forced=True))
+        self.settle()
+        self.machine.loop.handle(Drained(self.site.now))
+        self.settle()
+
+    def _send_good_row(self, source: SourceSpec) -> None:
+        """A row that no reader of the source refuses, without telling anybody."""
+        readers = [spec for spec in self.site.jobs.values() if source.name in spec.inputs]
+        good = next(v for v in range(100, 200) if not any(raises(spec, ("z", v)) for spec in readers))
+        if source.kind == "external":
+            self._touch(words.Touch(source.name, "lost"))
+        elif source.kind == "files":
+            self._mend_files(source.name)
+            for store in source.members or ("s1",):
+                self._putfile(words.PutFile(source.name, "2024-03-01", store, (("z", good),)))
+        else:
+            self._emit(words.Emit(source.name, (("z", good, 1_000),), "lost"))
+
+    def _mend_files(self, asset: str) -> None:
+        for (day, store), (_, rows) in list(self.site.files.get(asset, {}).items()):
+            if rows is None:
+                self._putfile(words.PutFile(asset, day, store, (("m", 1),)))
+
+
+def _event(row: tuple[str, int | None, int], is_upsert: bool, now: float) -> dict[str, object]:
+    k, v, third = row
+    if not is_upsert:
+        return {"k": k, "v": v, "at": now + third}
+    return {"k": k, "v": v, "n": third, **({"_deleted": True} if v is None else {})}
