@@ -92,7 +92,13 @@ class ContractViolation(UpstreamError):
 
 
 class PoisonRecord(UpstreamError):
-    """A record that a transform cannot process."""
+    """A record that a transform cannot process.
+
+    Where the engine knows which ones, `rows` names them as (input, row identity) and `reasons` says why, one each.
+    """
+
+    rows: tuple[tuple[str, str], ...] = ()
+    reasons: tuple[str, ...] = ()
 
 
 class TooManyParked(UpstreamError):

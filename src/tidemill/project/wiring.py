@@ -111,6 +111,7 @@ def assemble(definitions: Definitions, *, only: frozenset[str] | None = None) ->
     performer = Performer(catalog, stores, mirrors)
     outside = Outside(catalog, stores, mirrors, effects.of, released.__contains__)
     services = Services(performer, outside, Looker(catalog, stores, mirrors), journal, clock, random.random)
+    services.counts_from = lambda name: int(ledger.notes("counts_from").get(name, 0))
     workers = ThreadWorkers()
     state = State(moments_in(definitions.timezone), only)
     machine = Machine(

@@ -7,8 +7,8 @@ Rules of this file:
   * when too many of the last input rows were parked, the prefix before the row that is too much is committed, and the
     job stops at that row.
 
-Theory of operation. The failed change set is fixed by its ends, so that trials see what failed. Its rows are halved
-until single rows are found that fail by themselves, in the order of their offsets: each trial leaves out everything but
+Theory of operation. The failed change set is fixed by its ends, so that trials see what failed. Where the engine names
+the rows at fault, they are it (an engine that calls a function per row knows). Otherwise the rows are halved until single rows are found that fail by themselves, in the order of their offsets: each trial leaves out everything but
 the rows in question. The run is then performed once more with exactly the rows found left out.
 """
 
@@ -55,9 +55,16 @@ class _Search:
     bad: list[ParkedRow] = field(default_factory=list)
     stopped_at: ParkedRow | None = None
 
-    def find(self) -> None:
+    def find(self, original: Exception) -> None:
         """Fill `bad` in the order of offsets, until all are found or too many are."""
-        self._halve(self.candidates)
+        named = dict(zip(original.rows, original.reasons, strict=False)) if isinstance(original, PoisonRecord) else {}
+        if not named:
+            self._halve(self.candidates)
+            return
+        for candidate in self.candidates:
+            reason = named.get((candidate.asset, candidate.rid))
+            if reason is not None and self.stopped_at is None:
+                self._found(candidate, reason)
 
     def _halve(self, rows: Sequence[ParkedRow]) -> None:
         if self.stopped_at is not None or not rows:
@@ -66,14 +73,14 @@ class _Search:
         if error is None:
             return
         if len(rows) == 1:
-            self._found(rows[0], error)
+            self._found(rows[0], _reason(error))
             return
         middle = len(rows) // 2
         self._halve(rows[:middle])
         self._halve(rows[middle:])
 
-    def _found(self, row: ParkedRow, error: Exception) -> None:
-        self.bad.append(ParkedRow(row.asset, row.rid, row.offset, _reason(error), row.payload))
+    def _found(self, row: ParkedRow, reason: str) -> None:
+        self.bad.append(ParkedRow(row.asset, row.rid, row.offset, reason, row.payload))
         bad = {(b.asset, b.rid) for b in self.bad}
         fresh = [(c.asset, c.rid) in bad for c in self.candidates]
         index = retry.stop_before(self.recent, fresh)
@@ -86,25 +93,27 @@ class _Search:
         kept = {(row.asset, row.rid) for row in rows}
         left_out = tuple(row for row in self.candidates if (row.asset, row.rid) not in kept)
         try:
-            self.attempt(left_out, commits=False)
+            self.attempt(left_out)
         except Exception as error:
             if not is_of_transform(error):
                 raise
             return error
         return None
 
-    def attempt(self, left_out: tuple[ParkedRow, ...], *, commits: bool) -> Done | None:
-        """One attempt without these rows; rolled back unless it `commits`."""
-        everything = len(left_out) >= len(self.candidates)
-        parking = Parking(left_out, ends=self.ends, is_everything=everything)
-        if commits:
-            return self.performer.perform(self.start, self.run, parking=parking)
+    def attempt(self, left_out: tuple[ParkedRow, ...]) -> None:
+        """One attempt without these rows, rolled back."""
         transaction = self.performer.stores[self.job.home].begin()
         try:
-            self.performer.join(self.start, self.run, transaction, parking=parking)
+            self.performer.join(self.start, self.run, transaction, parking=self._parking(left_out))
         finally:
             transaction.rollback()
-        return None
+
+    def commit(self) -> Done:
+        """Perform the run without the rows found, for good."""
+        return self.performer.perform(self.start, self.run, parking=self._parking(tuple(self.bad)))
+
+    def _parking(self, left_out: tuple[ParkedRow, ...]) -> Parking:
+        return Parking(left_out, ends=self.ends, is_everything=len(left_out) >= len(self.candidates))
 
 
 def perform_without_poison(
@@ -118,17 +127,23 @@ def perform_without_poison(
     search = _prepare(performer, start, run, counts_from)
     if not search.candidates:
         raise original
-    search.find()
+    return _without_bad(search, original)
+
+
+def _without_bad(search: _Search, error: Exception) -> Done:
+    """Find what is at fault for `error`, and commit the run without it; parts of a long run may fail one after another."""
+    known = len(search.bad)
+    search.find(error)
     if search.stopped_at is not None:
-        return _commit_prefix(search, original)
-    before = _progress(performer, search.job)
+        return _commit_prefix(search, error)
+    before = _progress(search.performer, search.job)
     has_succeeded = before is not None and before.succeeded and before.version == search.job.version
-    if not search.bad or (len(search.bad) == len(search.candidates) and not has_succeeded):
-        raise original
-    done = search.attempt(tuple(search.bad), commits=True)
-    if done is None:
-        raise original
-    return done
+    if len(search.bad) == known or (len(search.bad) == len(search.candidates) and not has_succeeded):
+        raise error
+    try:
+        return search.commit()
+    except PoisonRecord as another:
+        return _without_bad(search, another)
 
 
 def _commit_prefix(search: _Search, original: Exception) -> Done:
@@ -150,10 +165,7 @@ def _commit_prefix(search: _Search, original: Exception) -> Done:
     if not has_succeeded and len(search.bad) >= len(prefix):
         raise original
     search.candidates = prefix
-    done = search.attempt(tuple(search.bad), commits=True)
-    if done is None:
-        raise original
-    return done
+    return search.commit()
 
 
 def _prepare(performer: Performer, start: Start, run: str, counts_from: int) -> _Search:
