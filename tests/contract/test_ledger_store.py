@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tidemill.core.ports import Store
 from tidemill.stores.sqlite import SQLiteStore
 from tidemill.testing.contract import StoreContract

@@ -187,6 +187,8 @@ def define(connection: Connection, found: Entry, table: Table) -> Entry:
     """Give an asset its shape (port `Transaction.define`)."""
     generation = found.generation
     shape = (found.columns, found.key)
+    if found.at_door and found.key is None:
+        table = Table(table.asset, table.columns)  # whether a topic is keyed was settled with its first event
     reshaped(found, table)
     if found.generation != generation:
         forget(connection, found)
@@ -203,7 +205,7 @@ def reshaped(found: Entry, table: Table) -> Entry:
         return found
     if found.at_door:
         _widen(found, table)
-    elif found.columns or found.head:
+    elif found.head:
         found.generation += 1
         found.count, found.floor, found.marked = 0, found.head, 0
         found.since = {}

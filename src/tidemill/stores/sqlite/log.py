@@ -63,7 +63,7 @@ class Door:
         self._contracts: dict[int, Contract] = {}
 
     def append(self, asset: Asset, events: bytes, source: str, mark: str) -> Receipt:
-        """Take events through contract, dedup and upsert rules (port `Log.append`)."""
+        """Take events through contract, dedup and upsert rules (port `Log.append`); none at all make a topic known."""
         if asset.kind is not AssetKind.TOPIC:
             raise UserError(
                 f"{asset.name} is no topic but a {asset.kind.value}", place=str(asset.place), mend="emit into a topic"
@@ -143,7 +143,7 @@ class Door:
         """What one append does inside the transaction."""
         asset, checked = ticket.contract.asset, ticket.checked
         found = catalog.entry(connection, asset.name)
-        was = (found.at_door, found.swept_at, found.id)
+        was = (found.kind, found.at_door, found.swept_at, found.id)
         _claim_kind(found, catalog.TOPIC)
         is_same = not _shape(found, asset)
         landed = topics.land(connection, found, ticket.contract, checked, now)
@@ -151,7 +151,7 @@ class Door:
         if asset.id:
             found.id = asset.id
             self._sweeper.sweep(connection, found, asset.dedup_window_seconds, now, checked.sent)
-        if is_same and was == (found.at_door, found.swept_at, found.id):
+        if is_same and was == (found.kind, found.at_door, found.swept_at, found.id):
             catalog.advance(connection, found)
         else:
             catalog.save(connection, found)

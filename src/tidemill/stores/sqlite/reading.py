@@ -134,19 +134,21 @@ def _decoded(connection: Connection, found: Entry, from_: int, to: int) -> tuple
     """The offsets and columns of all events in (from_, to]."""
     whole = decoder_of(found.columns)
     tables: list[pa.Table] = []
+    total = 0
     for low, high, columns in _stretches(found, from_, to):
         payloads: list[bytes] = []
         count = 0
         for _, size, payload in blocks.payloads(connection, found.number, low, high):
             payloads.append(payload)
             count += size
+        total += count
         tables.append(_shaped(decoder_of(columns).table(payloads, count), whole))
     table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
-    if table.num_rows != max(0, to - max(from_, found.floor)):
+    if total != max(0, to - max(from_, found.floor)):
         raise StateCorrupt(
-            f"{found.asset}: {table.num_rows} events lie in ({from_}, {to}]", mend="restore the ledger from a backup"
+            f"{found.asset}: {total} events lie in ({from_}, {to}]", mend="restore the ledger from a backup"
         )
-    return _offsets(to - table.num_rows, table.num_rows), table
+    return _offsets(to - total, total), table
 
 
 def _offsets(after: int, count: int) -> pa.Array:

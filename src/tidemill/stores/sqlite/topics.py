@@ -138,6 +138,7 @@ class _Deciding:
         self.connection = connection
         self.found = found
         self.contract = contract
+        self.has_ids = bool(contract.asset.id)
         self.now = now
         self.result = Landed()
         self.kept: list[bytes] = []
@@ -169,7 +170,7 @@ class _Deciding:
         self.result.refusals.append(Refusal(index, reason, payload, column))
 
     def _decide(self, index: int, line: bytes, identity: Identity) -> None:
-        if identity.id and (known := self.ids.get(identity.id)) is not None:
+        if self.has_ids and (known := self.ids.get(identity.id)) is not None:
             if self._is_same(known, line):
                 self.result.duplicate += 1
             else:
@@ -178,7 +179,7 @@ class _Deciding:
         if self.contract.is_upsert and not self._is_newest(index, line, identity):
             return
         self.kept.append(line)
-        if identity.id:
+        if self.has_ids:
             self.new_ids.append(identity.id)
             self.ids[identity.id] = _Known(0, self.now, line=line)
 
@@ -213,7 +214,7 @@ class _Deciding:
 
     def _load_ids(self, ids: Sequence[str]) -> None:
         """What is known of these ids inside the window; expired ones are forgotten."""
-        if not self.contract.asset.id:
+        if not self.has_ids:
             return
         oldest = self.now - self.contract.asset.dedup_window_seconds
         rows = _matching(self.connection, self.found.number, "id, offset, at, content from ids", "id", ids)
@@ -261,7 +262,7 @@ class _Deciding:
 
 def _matching(connection: Connection, number: int, wanted: str, column: str, values: Sequence[str]) -> list[Any]:
     """The rows of a side table for these ids or keys."""
-    plain = [value for value in values if value and "\0" not in value]
+    plain = [value for value in values if "\0" not in value]
     odd = [value for value in values if "\0" in value]
     select = f"select {wanted} where number = ? and {column}"
     text = msgspec.json.encode(plain).decode()
