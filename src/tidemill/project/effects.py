@@ -15,8 +15,8 @@ from typing import Protocol
 import pyarrow as pa
 
 from tidemill.connectors.extract import write_extract
-from tidemill.core.change import Statement
-from tidemill.core.model import Job, Takes
+from tidemill.core.change import RID, Images, Slice, Statement
+from tidemill.core.model import AssetKind, Job, Takes
 from tidemill.core.ports import Reader, Work
 from tidemill.engines.command import run_command
 from tidemill.engines.duckdb import DuckDBEngine
@@ -57,6 +57,11 @@ class RunLogs:
         return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
 
 
+def _path(rid: str) -> str:
+    """The file that a row identity of a files asset names: `path`, or `path#hash#occurrence`."""
+    return rid.rsplit("#", 2)[0] if rid.count("#") >= 2 else rid
+
+
 @dataclass(slots=True)
 class Effects:
     """Chooses the effect of a job."""
@@ -79,9 +84,17 @@ class Effects:
         return self.python.effect(work, reader, key, self.logs.writer(work.run))
 
     def _command(self, work: Work, reader: Reader, key: str) -> Mapping[str, str]:
-        del reader
-        run_command(work, key, folder=self.folder, log=self.logs.path(work.run))
+        run_command(work, key, folder=self.folder, log=self.logs.path(work.run), files=self._files(work, reader))
         return {}
+
+    def _files(self, work: Work, reader: Reader) -> dict[str, list[str]]:
+        """The files whose rows changed in the run's range, per files input."""
+        found = {}
+        for name, (from_, to) in work.ranges.items():
+            if self.catalog.assets[name].kind is AssetKind.FILES and to > from_:
+                rows = pa.table(reader.read(Slice(name, from_, to, Images.CHANGES)))
+                found[name] = sorted({_path(rid) for rid in rows.column(RID).to_pylist()})
+        return found
 
     def _extract(self, work: Work, reader: Reader, key: str) -> Mapping[str, str]:
         del key

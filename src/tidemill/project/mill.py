@@ -34,11 +34,15 @@ SETTLE_SECONDS = 0.5
 
 
 def open_mill(folder: str | Path, env: str = "", *, only: Iterable[str] = (), mode: str = "command") -> Mill:
-    """Open a project as its owner. The caller holds the project's lock (owner.py). Raises what is wrong with it."""
+    """Open a project as its owner. The caller holds the project's lock (owner.py). Raises what is wrong with it.
+
+    Opened for a "command", no job starts unless `run` asks for it; for "run", "watch" and "serve" what is due runs.
+    """
     definitions = load(folder, env or None)
     if mode == "run" or not definitions.jobs:
         definitions.check()
-    return Mill(wiring.assemble(definitions, only=frozenset(only) or None), env, mode)
+    starts = frozenset(only) or None
+    return Mill(wiring.assemble(definitions, only=frozenset() if mode == "command" else starts), env, mode)
 
 
 def open(folder: str | Path, env: str = "") -> Mill:
@@ -151,6 +155,8 @@ class Mill:
         for name in jobs:
             self._job(name)
         counts = _Counts(progress)
+        state = self.machine.loop.state
+        allowed, state.only = state.only, frozenset(jobs) or None
         self.machine.journal.listeners.append(counts.hear)
         try:
             self.land()
@@ -158,6 +164,7 @@ class Mill:
             self._until_idle()
         finally:
             self.machine.journal.listeners.remove(counts.hear)
+            state.only = allowed
         self.machine.journal.flush()
         keep_house(self.machine)
         return counts.summary()
@@ -316,7 +323,7 @@ class _Counts:
             self._progress(as_json(record))
         if record.state == "succeeded":
             self._changes += record.rows_out
-        if record.state != "running":
+        if record.state not in ("running", "retrying"):
             self._outcome[record.run] = record.state
 
     def summary(self) -> dict[str, int]:

@@ -73,7 +73,7 @@ def parse(text: str, env: str | None = None) -> Document:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _unreadable(str(error)) from None
-    lines = dict(_lines(text))
+    lines = _lines(text)
     overlays = tables.pop("env", {})
     if env:
         overlay = _overlay(overlays, env)
@@ -115,19 +115,24 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def _lines(text: str) -> Iterator[tuple[Path_, int]]:
-    """Every key and table with its line; of a key that stands twice (tables in arrays) the last."""
+def _lines(text: str) -> dict[Path_, int]:
+    """Every key and table with its line; of a table that others are in, the first of them where it has none itself."""
+    found: dict[Path_, int] = {}
     table: Path_ = ()
     lines = enumerate(text.splitlines(), start=1)
     for number, line in lines:
         if header := _HEADER.match(line):
             table = _path(header[1])
-            yield table, number
+            found[table] = number
+            path = table
         elif key := _KEY.match(line):
-            path = _path(key[1])
-            for length in range(1, len(path) + 1):
-                yield (*table, *path[:length]), number
+            path = (*table, *_path(key[1]))
             _step_over(key[2], lines)
+        else:
+            continue
+        for length in range(1, len(path) + 1):
+            found.setdefault(path[:length], number)
+    return found
 
 
 def _path(dotted: str) -> Path_:

@@ -204,11 +204,11 @@ def _circles(loaded: Definitions, _: PlaceOfInput) -> Iterator[Finding]:
             TopologicalSorter(graph).prepare()
             return
         except CycleError as error:
-            ring = list(reversed(error.args[1]))
+            ring: list[str] = error.args[1]
         first = loaded.jobs[ring[0]]
         path = " -> ".join(ring)
         yield f"circular mapping: {path}", first.place, "a job cannot read, even through others, what it writes"
-        graph[ring[1]].discard(ring[0])
+        graph[ring[1]].discard(ring[0])  # each writes what the next one reads
 
 
 def _topics_written(loaded: Definitions, _: PlaceOfInput) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from threading import RLock
 
 from tidemill.core.model import Asset, AssetKind, Column, Home, Job, Takes
 from tidemill.core.ports import Engine, Plan, Table
+from tidemill.runtime.landing import columns_of
 
 __all__ = ["Catalog"]
 
@@ -51,7 +52,10 @@ class Catalog:
             known = self._plans.get(job.name)
             if known is not None and known[0] == job.version:
                 return known[1]
-            plan = self.engines[job.takes].plan(job, {name: self.asset(name) for name in job.inputs})
+            engine = self.engines.get(job.takes)
+            if engine is None:
+                return Plan("outside")
+            plan = engine.plan(job, {name: self.asset(name) for name in job.inputs})
             version, columns = self._learned.get(job.name, ("", ()))
             if not plan.columns and version == job.version:
                 plan = replace(plan, columns=columns)
@@ -68,6 +72,8 @@ class Catalog:
     def asset(self, name: str) -> Asset:
         """An asset with its columns as far as they are known: a table's come from the job that writes it."""
         asset = self.assets[name]
+        if asset.kind is AssetKind.FILES:
+            return replace(asset, columns=columns_of(asset))
         if asset.kind is not AssetKind.TABLE or asset.columns:
             return asset
         writer = self._writer(name)

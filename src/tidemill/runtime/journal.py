@@ -53,24 +53,26 @@ class LedgerJournal:
         self._tell(record)
         return run
 
-    def end(self, run: str, start: Start, done: Done | None, error: str) -> None:
-        """A run was committed, or its attempt failed."""
+    def end(self, run: str, start: Start, done: Done) -> None:
+        """A run was committed."""
         record = self._going.pop(run, None) or RunRecord(run, start.job, "running", start.attempt)
-        record = replace(record, finished_at=self._clock.now())
-        if done is None:
-            self._tell(replace(record, state="failed", error=error))
-            return
         self.alarms.pop(("held", start.job), None)
         self._tell(
             replace(
                 record,
                 state="succeeded",
+                finished_at=self._clock.now(),
                 inputs=dict(done.ranges),
                 rows_in=done.rows_in,
                 rows_out=done.rows_out,
                 parked=done.parked,
             )
         )
+
+    def fail(self, run: str, job: str, error: str, state: str) -> None:
+        """An attempt failed: the run is retrying, held or failed."""
+        record = self._going.pop(run, None) or RunRecord(run, job, "running")
+        self._tell(replace(record, state=state, error=error, finished_at=self._clock.now()))
 
     def alert(self, alert: Alert) -> None:
         """Keep an alarm until the job succeeds."""

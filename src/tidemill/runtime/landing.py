@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from tidemill.core.change import ORDINAL, PARENT, Replaced, Slice
+from tidemill.core.change import ORDINAL, PARENT, ArrowStream, Replaced, Slice
 from tidemill.core.errors import UpstreamError
 from tidemill.core.model import Asset, Column
 from tidemill.core.ports import Head, Source, SourceFile, Store, Table, Transaction
 from tidemill.runtime.rows import as_table, dicts, table_of
 
-__all__ = ["Landed", "Landing", "landings_asset"]
+__all__ = ["BINARY_COLUMNS", "Landed", "Landing", "columns_of", "landings_asset"]
 
 _COLUMNS = (
     Column("path", "varchar"),
@@ -38,6 +38,15 @@ _SCHEMA = pa.schema(
         pa.field(ORDINAL, pa.int64()),
     ]
 )
+
+
+BINARY_COLUMNS = (Column("path", "varchar"), Column("size_bytes", "bigint"), Column("hash", "varchar"))
+"""The rows of a binary files asset: one a file, so that its landing is the change."""
+
+
+def columns_of(asset: Asset) -> tuple[Column, ...]:
+    """The columns of a files asset, as far as they are declared."""
+    return BINARY_COLUMNS if asset.format == "binary" else asset.columns
 
 
 def landings_asset(asset: str) -> str:
@@ -124,17 +133,25 @@ class Landing:
             self._note(transaction, file, "", "rejected", str(error))
             return
         if before is None or before["hash"] != digest or before["state"] != "landed":
-            landed.rows += self._write(transaction, file, rows)
+            landed.rows += self._write(transaction, file, self._binary(file, digest) if self._is_binary else rows)
         landed.taken.append(file.path)
         self._note(transaction, file, digest, "landed", "")
 
-    def _write(self, transaction: Transaction, file: SourceFile, rows: object) -> int:
-        table = as_table(rows)  # type: ignore[arg-type]
-        transaction.define(Table(self.asset.name, self.asset.columns))
+    @property
+    def _is_binary(self) -> bool:
+        return self.asset.format == "binary"
+
+    def _binary(self, file: SourceFile, digest: str) -> pa.Table:
+        row = {"path": file.path, "size_bytes": file.size_bytes, "hash": digest, PARENT: file.path, ORDINAL: 0}
+        return pa.Table.from_pylist([row])
+
+    def _write(self, transaction: Transaction, file: SourceFile, rows: ArrowStream) -> int:
+        table = as_table(rows)
+        transaction.define(Table(self.asset.name, columns_of(self.asset)))
         return transaction.write(self.asset.name, Replaced(table, [file.path]))
 
     def _retract(self, transaction: Transaction, path: str, landed: Landed) -> None:
-        transaction.define(Table(self.asset.name, self.asset.columns))
+        transaction.define(Table(self.asset.name, columns_of(self.asset)))
         empty = table_of(pa.schema([pa.field(PARENT, pa.string()), pa.field(ORDINAL, pa.int64())]), [])
         transaction.write(self.asset.name, Replaced(empty, [path]))
         self._note(transaction, SourceFile(path, 0, ""), "", "gone", "")

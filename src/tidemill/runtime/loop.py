@@ -34,7 +34,7 @@ from tidemill.core.event import (
     Ticked,
 )
 from tidemill.core.model import Mode, OnError, Takes
-from tidemill.core.orchestrate import State, step
+from tidemill.core.orchestrate import Phase, State, step
 from tidemill.core.ports import Clock, Progress
 from tidemill.core.retry import Failure, failure_of
 from tidemill.runtime.look import Looker
@@ -69,8 +69,11 @@ class Journal(Protocol):
     def begin(self, start: Start) -> str:
         """A run begins (or is tried again): returns its id."""
 
-    def end(self, run: str, start: Start, done: Done | None, error: str) -> None:
-        """A run ended: committed (`done`), or with this error."""
+    def end(self, run: str, start: Start, done: Done) -> None:
+        """A run was committed."""
+
+    def fail(self, run: str, job: str, error: str, state: str) -> None:
+        """An attempt failed; `state` is what the heart made of it: retrying, held or failed."""
 
     def alert(self, alert: Alert) -> None:
         """A person should know this."""
@@ -160,8 +163,17 @@ class Loop:
 
     def handle(self, event: Event) -> None:
         """Take one event into account and send off what it asks for."""
-        for command in step(self.state, event):
+        commands = step(self.state, event)
+        if isinstance(event, Failed) and event.failure is not Failure.CONFLICT:
+            self._services.journal.fail(event.run, event.job, event.reason, self._outcome(event))
+        for command in commands:
             self._carry_out(command)
+
+    def _outcome(self, event: Failed) -> str:
+        job = self.state.jobs.get(event.job)
+        if job is not None and job.phase is Phase.RETRYING:
+            return "retrying"
+        return "held" if event.failure is Failure.WAITS else "failed"
 
     def _carry_out(self, command: Command) -> None:
         if isinstance(command, Start):
@@ -247,13 +259,12 @@ class Loop:
     # ------------------------------------------------------------------------------------------ outcomes
 
     def _finish(self, start: Start, run: str, done: Done) -> None:
-        self._services.journal.end(run, start, done, "")
+        self._services.journal.end(run, start, done)
         self.post(Finished(start.job, done.progress, done.heads, self._services.clock.now()))
 
     def _fail(self, start: Start, run: str, error: BaseException) -> None:
         failure = Failure.WAITS if isinstance(error, RunWaits) else failure_of(error)
         reason = str(error) if isinstance(error, TidemillError) else f"{type(error).__name__}: {error}"
-        self._services.journal.end(run, start, None, reason)
         progress = self._progress(start.job) if failure is Failure.CONFLICT else None
         now = self._services.clock.now()
         self.post(Failed(start.job, run, failure, reason, now, self._services.jitter(), progress))
