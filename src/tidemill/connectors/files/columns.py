@@ -9,6 +9,7 @@ Rules of this file:
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time
@@ -159,16 +160,25 @@ def from_json(value: Any, column: Column) -> Any:
         return [from_json(item, inner) for item in value]
     if isinstance(value, str) and not (name in _BITS or name in _UNSIGNED or name in ("boolean", "hugeint")):
         return value if name == "varchar" else from_text(value, column)
-    fits = _JSON_FITS.get(name, lambda _: False)
-    if name.startswith("decimal") and isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+    if name.startswith("decimal") and _is_number(value):
         return from_text(str(value), column)
-    if name in _BITS or name in _UNSIGNED or name == "hugeint":
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        fits = _is_whole
+    is_whole = name in _BITS or name in _UNSIGNED or name == "hugeint"
+    value = _as_whole(value) if is_whole else value
+    fits = _is_whole if is_whole else _JSON_FITS.get(name, _is_nothing)
     if not fits(value):
         raise ValueError(f"column {column.name} is {name} and {json.dumps(value, default=str)[:60]} is not")
-    return _in_range(value, str(value), column)
+    return float(value) if name in ("double", "float") else _in_range(value, str(value), column)
+
+
+def _as_whole(value: Any) -> Any:
+    """A number without a fraction as an int: 2.0 is 2."""
+    if isinstance(value, float | Decimal) and math.isfinite(value) and int(value) == value:
+        return int(value)
+    return value
+
+
+def _is_nothing(_: Any) -> bool:
+    return False
 
 
 def _is_whole(value: Any) -> bool:
@@ -179,8 +189,15 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
 
 
+def _is_double(value: Any) -> bool:
+    """A number that a double holds; of whole numbers those that it holds exactly."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) < 1 << 1_000 and int(float(value)) == value
+    return _is_number(value)
+
+
 _JSON_FITS: Mapping[str, Callable[[Any], bool]] = {
     "boolean": lambda value: isinstance(value, bool),
-    "double": _is_number,
-    "float": _is_number,
+    "double": _is_double,
+    "float": _is_double,
 }

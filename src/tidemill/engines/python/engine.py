@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +27,7 @@ from tidemill.core.model import Asset, Job, Takes
 from tidemill.core.ports import Plan, Reader, Work
 from tidemill.engines.python.apply import INDEX, Applied
 from tidemill.engines.python.calling import Caller, caller_of
+from tidemill.engines.python.columns import arrow_schema
 from tidemill.engines.python.process import Workers
 from tidemill.engines.python.run import Log, run_of
 from tidemill.engines.python.spool import Spool
@@ -116,19 +117,17 @@ class PythonEngine:
             return self._rowwise(work, reader, self._table_chunk)
         if takes is Takes.FULL:
             return self._full(work, reader)
-        self.perform(work, reader)
+        self.effect(work, reader)
         return {}
 
-    def perform(
-        self, work: Work, reader: Reader, *, key: str = "", attempt: int | None = None, log: Log | None = None
-    ) -> None:
-        """Run a job with outside effects once. `key` is its idempotency key where it is known already."""
-        tried = work if attempt is None else replace(work, attempt=attempt)
-        run = run_of(tried, reader, key=key, log=log)
+    def effect(self, work: Work, reader: Reader, key: str = "", log: Log | None = None) -> Mapping[str, str]:
+        """Run a job with outside effects once; `key` is its idempotency key. Its outputs have no versions of their own."""
+        run = run_of(work, reader, key=key, log=log)
         try:
             self._caller(work.job).run(run)
         finally:
             run.close()
+        return {}
 
     def close(self) -> None:
         """End the worker processes."""
@@ -149,7 +148,7 @@ class PythonEngine:
         job, asset = work.job, work.job.inputs[0]
         shape, caller = _Shape.read(work.plan.statement), self._caller(job)
         retracts = asset in shape.retracting and not work.whole
-        spools = {name: Spool(_BELONGING) for name in job.outputs}
+        spools = {name: _spool(work) for name in job.outputs}
         excluded = set(work.excluding.get(asset, ()))
         parents: dict[str, None] = {}
         failed: list[tuple[str, str]] = []
@@ -229,15 +228,14 @@ def _state(work: Work, asset: str) -> Slice:
     return Slice(asset, 0, work.ranges[asset][1], Images.STATE, work.released, excluding)
 
 
-def _chunks(stream: Any) -> Iterator[pa.Table]:
-    """The stream in tables of at most CHUNK_ROWS rows."""
+def _chunks(stream: Any, rows_max: int = CHUNK_ROWS) -> Iterator[pa.Table]:
+    """The stream in tables of at most so many rows; a stream of no rows gives none."""
     kept: list[pa.RecordBatch] = []
     count = 0
-    reader = pa.RecordBatchReader.from_stream(stream)
-    for whole in reader:
-        for start in range(0, whole.num_rows, CHUNK_ROWS):
-            batch = whole.slice(start, CHUNK_ROWS)
-            if count + batch.num_rows > CHUNK_ROWS:
+    for whole in pa.RecordBatchReader.from_stream(stream):
+        for start in range(0, whole.num_rows, rows_max):
+            batch = whole.slice(start, rows_max)
+            if count + batch.num_rows > rows_max:
                 yield pa.Table.from_batches(kept)
                 kept, count = [], 0
             kept.append(batch)
@@ -276,6 +274,14 @@ def _belonging(table: pa.Table, rids: Sequence[str]) -> pa.Table:
     parents = pa.array([rids[index] for index in indexes], pa.string())
     table = table.drop_columns([INDEX]).add_column(0, PARENT, parents)
     return table.add_column(1, ORDINAL, pa.array(ordinals, pa.int64()))
+
+
+def _spool(work: Work) -> Spool:
+    """An empty spool that knows the declared columns, so that a result of no rows has them too."""
+    spool = Spool(_BELONGING)
+    if work.plan.columns and len(work.job.outputs) == 1:
+        spool.add(pa.schema([*_BELONGING, *arrow_schema(work.plan.columns)]).empty_table())
+    return spool
 
 
 def _spooled(table: pa.Table) -> Spool:
