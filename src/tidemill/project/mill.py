@@ -159,7 +159,9 @@ class Mill:
         allowed, state.only = state.only, frozenset(jobs) or None
         self.machine.journal.listeners.append(counts.hear)
         try:
-            self.land()
+            for landed in self.land():
+                for reason in landed["rejected"].values() if progress is not None else ():
+                    progress({"run": "", "job": landed["asset"], "state": "rejected", "error": reason, "rows_out": 0})
             self.machine.loop.post(Requested(self.machine.clock.now(), tuple(jobs), force))
             self._until_idle()
         finally:

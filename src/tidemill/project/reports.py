@@ -19,12 +19,15 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from tidemill.core.change import Slice
 from tidemill.core.errors import NotFound, TidemillError, UserError
 from tidemill.core.model import Asset, AssetKind, Home, Job, OnError, Takes
 from tidemill.core.orchestrate import Phase
 from tidemill.core.ports import Plan, Progress
 from tidemill.project.wiring import Machine
+from tidemill.runtime.landing import landings_asset
 from tidemill.runtime.parking import standing
+from tidemill.runtime.rows import dicts
 from tidemill.sql import analyse, expand, parse
 
 __all__ = [
@@ -181,8 +184,27 @@ def status(machine: Machine) -> dict[str, Any]:
         {"kind": alert.kind, "job": alert.job, "reason": alert.reason, "at": alert.at}
         for alert in machine.journal.alarms.values()
     ]
+    alarms += [
+        {"kind": "rejected file", "job": "", "reason": row["reason"], "at": now}
+        for asset in machine.catalog.assets.values()
+        for row in rejected_files(machine, asset)
+    ]
     problems = [{"kind": "definition", "job": "", "reason": str(p), "at": now} for p in machine.definitions.problems]
     return {"assets": listed, "jobs": jobs, "alarms": alarms + problems}
+
+
+def rejected_files(machine: Machine, asset: Asset) -> list[dict[str, Any]]:
+    """The files of a files asset that were rejected and not mended since: `{path, reason}`."""
+    if asset.kind is not AssetKind.FILES:
+        return []
+    transaction = machine.tables.begin(exclusive=False)
+    try:
+        name = landings_asset(asset.name)
+        head = transaction.head(name)
+        rows = dicts(transaction.read(Slice(name, 0, head.offset))) if head.rows else []
+    finally:
+        transaction.rollback()
+    return [{"path": row["path"], "reason": row["reason"]} for row in rows if row["state"] == "rejected"]
 
 
 def _jobs(machine: Machine) -> list[Job]:
@@ -295,6 +317,21 @@ def guarantee(machine: Machine, job: Job) -> str:
 def dead_letters(machine: Machine, asset: str, limit: int) -> list[dict[str, Any]]:
     """Events parked at the door and rows parked by jobs."""
     letters = list(machine.ledger.dead(asset=asset, limit=limit))
+    for named in machine.catalog.assets.values():
+        letters += [
+            {
+                "id": f"{named.name}/{row['path']}",
+                "asset": named.name,
+                "job": None,
+                "stage": "land",
+                "reason": row["reason"],
+                "payload": row["path"],
+                "attempts": 1,
+                "state": "parked",
+            }
+            for row in rejected_files(machine, named)
+            if not asset or named.name == asset
+        ]
     for job in _jobs(machine):
         transaction = machine.stores[job.home].begin(exclusive=False)
         try:

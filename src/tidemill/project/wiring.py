@@ -132,6 +132,9 @@ def assemble(definitions: Definitions, *, only: frozenset[str] | None = None) ->
     )
     declare_topics(machine, definitions.assets)
     learn_columns(machine)
+    for asset in definitions.assets.values():
+        if asset.kind is AssetKind.FILES:
+            with_columns(machine, asset)
     return machine
 
 
@@ -165,11 +168,28 @@ def landing_of(machine: Machine, asset: Asset) -> Landing:
     return found
 
 
+def with_columns(machine: Machine, asset: Asset) -> Asset:
+    """A files asset that declares no columns gets those of its first file, frozen from then on (rule: one schema)."""
+    if asset.columns or asset.format == "binary":
+        return asset
+    columns = machine.tables.shapes().get(asset.name, ())
+    source = FilesSource(asset, machine.definitions.folder)
+    first = min(source.list(), key=lambda file: file.path, default=None) if not columns else None
+    if first is not None:
+        columns = source.infer(first)
+    if columns:
+        asset = machine.catalog.declare(replace(asset, columns=columns))
+    return asset
+
+
 def land_once(machine: Machine, asset: Asset, *, trusts_all: bool = False) -> LandedFiles:
     """One look at a files asset; tells the loop what landed."""
+    asset = with_columns(machine, asset)
     result = landing_of(machine, asset).look(trusts_all=trusts_all)
     if result.taken or result.rejected:
         machine.loop.post(Landed(asset.name, result.head, machine.clock.now(), stirs=True))
+    for path in result.taken:
+        machine.journal.alarms.pop(("rejected file", path), None)
     for path, reason in result.rejected.items():
         machine.journal.alert(Alert("rejected file", path, reason, machine.clock.now()))
     return result

@@ -62,6 +62,13 @@ class Catalog:
             self._plans[job.name] = (job.version, plan)
             return plan
 
+    def declare(self, asset: Asset) -> Asset:
+        """Put an asset's definition in place of the one of its name; what was planned from that is planned anew."""
+        with self._lock:
+            self.assets[asset.name] = asset
+            self._plans.clear()
+        return asset
+
     def learn(self, job: Job, columns: tuple[Column, ...]) -> None:
         """The columns of an undeclared output, known from its first rows and frozen from then on for this version."""
         with self._lock:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from tidemill.core.change import ORDINAL, PARENT, ArrowStream, Replaced, Slice
+from tidemill.core.change import ORDINAL, PARENT, RID, ArrowStream, Replaced, Slice
 from tidemill.core.errors import UpstreamError
 from tidemill.core.model import Asset, Column
 from tidemill.core.ports import Head, Source, SourceFile, Store, Table, Transaction
@@ -142,7 +142,7 @@ class Landing:
         return self.asset.format == "binary"
 
     def _binary(self, file: SourceFile, digest: str) -> pa.Table:
-        row = {"path": file.path, "size_bytes": file.size_bytes, "hash": digest, PARENT: file.path, ORDINAL: 0}
+        row = {"path": file.path, "size_bytes": file.size_bytes, "hash": digest, RID: file.path, PARENT: file.path}
         return pa.Table.from_pylist([row])
 
     def _write(self, transaction: Transaction, file: SourceFile, rows: ArrowStream) -> int:
