@@ -2,7 +2,8 @@
 
 Rules of this file:
   * plain frozen values; every event carries the time it happened at, so that nothing in the heart needs a clock;
-  * an event may be lost, doubled or late without harm, except `Finished` and `Failed`, which answer a `Start`.
+  * news (`Landed`, `Ticked`) may be lost, doubled or late without harm; `Finished` and `Failed` answer a `Start`, and
+    `Looked` a `Look`, exactly once; a word about a job that is gone changes nothing.
 """
 
 from __future__ import annotations

@@ -25,8 +25,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import replace
 from typing import Any
 
 from tidemill.core import when
@@ -49,65 +48,14 @@ from tidemill.core.event import (
     Start,
     Ticked,
 )
+from tidemill.core.jobstate import JobState, Looking, Phase
 from tidemill.core.mapping import ObjectMapping
 from tidemill.core.model import Job, Mode
 from tidemill.core.ports import Head, Progress
-from tidemill.core.retry import HELD_RESTART_SECONDS, Reaction, after_failure
-from tidemill.core.settle import Waits
+from tidemill.core.retry import HELD_RESTART_SECONDS, Failure, Reaction, after_failure
+from tidemill.core.settle import Unsettled, Waits
 
 __all__ = ["JobState", "Phase", "State", "on_cursor", "step"]
-
-
-class Phase(StrEnum):
-    """What a job is doing. `due` is not a phase: a due job is started in the same step."""
-
-    IDLE = "idle"
-    RUNNING = "running"
-    RETRYING = "retrying"
-    HELD = "held"
-    PAUSED = "paused"
-
-
-# ------------------------------------------------------------------------------------------------- state
-
-
-class _Looking(StrEnum):
-    NO = "no"
-    ASKED = "asked"
-    STALE = "stale"
-    """Asked, and something happened since: ask again when the answer comes."""
-    ANSWERED = "answered"
-
-
-@dataclass(slots=True)
-class JobState:
-    """What is known of one job. All of it can be rebuilt from the stores and the definitions."""
-
-    job: Job
-    condition: when.Condition | str
-    version: str = ""
-    cursors: dict[str, int] = field(default_factory=dict)
-    generations: dict[str, int] = field(default_factory=dict)
-    served_at: float = 0.0
-    phase: Phase = Phase.IDLE
-    pauses: bool = False
-    attempt: int = 0
-    run: str = ""
-    retry_at: float = 0.0
-    held_at: float = 0.0
-    held_heads: dict[str, int] = field(default_factory=dict)
-    reason: str = ""
-    started: Start | None = None
-    looking: _Looking = _Looking.NO
-    looked: Looked | None = None
-    is_forced: bool = False
-    timer_at: float | None = None
-    has_run: bool = False
-
-    @property
-    def is_looked_at(self) -> bool:
-        """Whether readiness lies in the data."""
-        return self.job.after_seconds > 0 or self.job.gate is not None
 
 
 Moments = Callable[[str, float], float]
@@ -128,6 +76,7 @@ class State:
         self.drains = False
         self.waits = Waits(self.mapping, self.head)
         self.moments = moments
+        self.turn = 0
         self.timers: list[tuple[float, str]] = []
 
     def head(self, asset: str) -> int:
@@ -172,6 +121,7 @@ def on_cursor(asset: str) -> str:
 
 def step(state: State, event: Event) -> list[Command]:
     """Take one event into account; return what to do, most urgent first."""
+    state.turn += 1
     commands: list[Command] = []
     _HANDLERS[type(event)](state, event, commands)
     if len(commands) > 1:
@@ -200,13 +150,15 @@ def _on_finished(state: State, event: Finished, commands: list[Command]) -> None
     moved = [asset for asset, head in event.heads.items() if _raise_head(state, asset, head)]
     for asset in moved:
         _doubt_answers(state, asset)
+    state.active.discard(event.job)
     job = state.jobs.get(event.job)
     if job is not None:
         _take_progress(job, event.progress)
         _rest(state, job)
-        job.reason, job.attempt, job.run, job.is_forced = "", 0, "", False
+        job.reason, job.attempt, job.run = "", 0, ""
+        # Before the job starts again on later news: its readers must not wait for that.
+        _tick_off_after(state, event.job, event.at, commands)
         _judge(state, job, event.at, commands)
-    _tick_off_after(state, event.job, event.at, commands)
     for asset in moved:
         _judge_all(state, state.mapping.concerned(asset), event.at, commands)
 
@@ -228,18 +180,13 @@ def _rest(state: State, job: JobState) -> None:
     state.active.discard(job.job.name)
     job.started = None
     job.phase = Phase.PAUSED if job.pauses else Phase.IDLE
-    _forget_answer(job)
+    job.doubt()
 
 
 def _doubt_answers(state: State, asset: str) -> None:
     """What was found in the data before this asset changed is no answer any more, for whoever starts in this step."""
     for name in state.mapping.concerned(asset):
-        _forget_answer(state.jobs[name])
-
-
-def _forget_answer(job: JobState) -> None:
-    if job.looking is _Looking.ANSWERED:
-        job.looking = _Looking.NO
+        state.jobs[name].doubt()
 
 
 def _on_failed(state: State, event: Failed, commands: list[Command]) -> None:
@@ -250,26 +197,29 @@ def _on_failed(state: State, event: Failed, commands: list[Command]) -> None:
     if event.progress is not None:
         _take_progress(job, event.progress)
     verdict = after_failure(event.failure, job.attempt, job.job.retries, event.jitter)
-    job.run, job.reason = event.run, event.reason
-    if verdict.reaction is Reaction.RETRY:
-        job.phase, job.retry_at = Phase.RETRYING, event.at + verdict.wait_seconds
-        _wake(state, job, job.retry_at)
-    elif verdict.reaction is Reaction.AGAIN:
+    is_retry = verdict.reaction is Reaction.RETRY
+    if job.started is None or verdict.reaction is Reaction.AGAIN or (is_retry and job.pauses):
+        job.is_forced = job.is_forced or (job.started is not None and job.started.is_forced)
         job.attempt, job.run, job.reason = 0, "", ""
         _rest(state, job)
-        _judge(state, job, event.at, commands)
+    elif is_retry:
+        job.run, job.reason = event.run, event.reason
+        job.phase, job.retry_at = Phase.RETRYING, event.at + verdict.wait_seconds
     else:
-        _hold(state, job, event.at, commands)
+        _hold(state, job, event, commands)
     _tick_off_after(state, event.job, event.at, commands)
+    _judge(state, job, event.at, commands)
 
 
-def _hold(state: State, job: JobState, at: float, commands: list[Command]) -> None:
+def _hold(state: State, job: JobState, event: Failed, commands: list[Command]) -> None:
     _rest(state, job)
     if job.phase is not Phase.PAUSED:
         job.phase = Phase.HELD
-    job.held_at, job.attempt, job.is_forced = at, 0, False
-    job.held_heads = {asset: state.head(asset) for asset in _watched(job.job)}
-    commands.append(Alert("held", job.job.name, job.reason, at))
+    job.held_at, job.attempt, job.is_forced = event.at, 0, False
+    job.run, job.reason = event.run, event.reason
+    needs_a_person = event.failure in (Failure.WAITS, Failure.FENCED)
+    job.held_heads = {} if needs_a_person else {asset: state.head(asset) for asset in _watched(job.job)}
+    commands.append(Alert("held", job.job.name, job.reason, event.at))
 
 
 def _on_ticked(state: State, event: Ticked, commands: list[Command]) -> None:
@@ -277,33 +227,43 @@ def _on_ticked(state: State, event: Ticked, commands: list[Command]) -> None:
         _, name = heapq.heappop(state.timers)
         job = state.jobs[name]
         job.timer_at = None
-        _forget_answer(job)
+        job.doubt()
         _judge(state, job, event.at, commands)
         _tick_off_after(state, name, event.at, commands)
 
 
 def _on_defined(state: State, event: Defined, commands: list[Command]) -> None:
     name = event.job.name
-    state.mapping.add(event.job)
     condition = _condition(event.job)
+    state.mapping.add(event.job)
     job = state.jobs.get(name)
     if job is None:
-        job = state.jobs[name] = JobState(event.job, condition)
+        # A run of a removed job may still be going on: it must end before the job starts again.
+        phase = Phase.RUNNING if name in state.active else Phase.IDLE
+        job = state.jobs[name] = JobState(event.job, condition, phase=phase)
     else:
-        state.waits.end(name)
-        job.job, job.condition = event.job, condition
-        if job.phase is Phase.HELD:
-            job.phase = Phase.IDLE
-        if job.phase is Phase.RETRYING and event.job.rebuilds:
-            _rest(state, job)
-            job.attempt, job.run = 0, ""
-    if event.progress is not None:
+        _redefine(state, job, event.job, condition)
+    job.looking = Looking.VOID if name in state.looking else Looking.NO
+    # What the runs of another version told is at least as new as what the loader read.
+    if event.progress is not None and (not job.has_run or event.progress.version == job.version):
         _take_progress(job, event.progress)
     job.served_at = max(job.served_at, event.first_seen_at)
     if event.is_paused:
         _pause(state, job)
-    _forget_answer(job)
     _judge(state, job, event.at, commands)
+    _wait_anew(state, name, event.at, commands)
+
+
+def _redefine(state: State, job: JobState, definition: Job, condition: when.Condition | str) -> None:
+    state.waits.end(definition.name)
+    job.job, job.condition = definition, condition
+    if job.phase is Phase.RUNNING:
+        job.started = None
+    elif job.phase is Phase.HELD:
+        job.phase = Phase.IDLE
+    elif job.phase is Phase.RETRYING and definition.rebuilds:
+        _rest(state, job)
+        job.attempt, job.run = 0, ""
 
 
 def _condition(job: Job) -> when.Condition | str:
@@ -314,23 +274,24 @@ def _condition(job: Job) -> when.Condition | str:
 def _on_removed(state: State, event: Removed, commands: list[Command]) -> None:
     state.waits.end(event.job)
     state.mapping.remove(event.job)
-    state.jobs.pop(event.job, None)
-    state.active.discard(event.job)
-    state.looking.discard(event.job)
-    _tick_off_after(state, event.job, event.at, commands)
+    job = state.jobs.pop(event.job, None)
+    if job is not None and job.phase is not Phase.RUNNING:
+        state.active.discard(event.job)
+    _wait_anew(state, event.job, event.at, commands)
 
 
 def _on_looked(state: State, event: Looked, commands: list[Command]) -> None:
     state.looking.discard(event.job)
     job = state.jobs.get(event.job)
-    if job is None:
+    if job is None or not job.looking.is_out:
         return
-    is_stale = job.looking is _Looking.STALE
-    job.looked = event
-    job.looking = _Looking.NO if is_stale and not event.is_ready else _Looking.ANSWERED
-    if event.failed and job.reason != event.failed:
-        job.reason = event.failed
-        commands.append(Alert("deadline", event.job, event.failed, event.at))
+    if job.looking is not Looking.VOID:
+        job.looked, job.answers_from = event, job.asked_in
+        if event.failed and job.reason != event.failed:
+            job.reason = event.failed
+            commands.append(Alert("deadline", event.job, event.failed, event.at))
+    is_taken = job.looking is Looking.ASKED or (job.looking is Looking.STALE and event.is_ready)
+    job.looking = Looking.ANSWERED if is_taken else Looking.NO
     _judge(state, job, event.at, commands)
     _tick_off_after(state, event.job, event.at, commands)
 
@@ -356,12 +317,13 @@ def _on_resumed(state: State, event: Resumed, commands: list[Command]) -> None:
         return
     job.pauses = False
     if event.progress is not None:
-        job.cursors = dict(event.progress.cursors)
+        _take_progress(job, event.progress)
     if job.phase in (Phase.PAUSED, Phase.HELD):
         job.phase, job.attempt, job.reason = Phase.IDLE, 0, ""
     if job.phase is Phase.RETRYING:
         job.retry_at = event.at
-    _forget_answer(job)
+    job.doubt()
+    _tick_off_after(state, event.job, event.at, commands)
     _judge(state, job, event.at, commands)
 
 
@@ -371,7 +333,7 @@ def _on_requested(state: State, event: Requested, commands: list[Command]) -> No
         job = state.jobs.get(name)
         if job is None:
             continue
-        job.is_forced = event.is_forced
+        job.is_forced = job.is_forced or event.is_forced
         if job.phase is Phase.HELD:
             job.phase, job.attempt = Phase.IDLE, 0
         _judge(state, job, event.at, commands)
@@ -402,10 +364,7 @@ _HANDLERS: dict[type, Callable[[State, Any, list[Command]], None]] = {
 def _judge_all(state: State, names: Iterable[str], at: float, commands: list[Command]) -> None:
     for name in list(names):
         job = state.jobs[name]
-        if job.looking is _Looking.ASKED:
-            job.looking = _Looking.STALE
-        elif job.looking is _Looking.ANSWERED:
-            job.looking = _Looking.NO
+        job.doubt()
         _judge(state, job, at, commands)
         _tick_off_after(state, name, at, commands)
 
@@ -438,24 +397,20 @@ def _try_again(state: State, job: JobState, at: float, commands: list[Command]) 
     if at < job.retry_at:
         _wake(state, job, job.retry_at)
         return
-    before = job.started
-    readiness = Readiness(True, (f"attempt {job.attempt + 1} after: {job.reason}",))
+    assert job.started is not None, "only a start that failed is tried again"
     job.attempt += 1
     job.phase = Phase.RUNNING
-    command = Start(
-        job.job.name,
-        job.attempt,
-        readiness,
-        at,
+    command = replace(
+        job.started,
+        attempt=job.attempt,
+        readiness=Readiness(True, (f"attempt {job.attempt} after: {job.reason}",)),
+        at=at,
         run=job.run,
-        ends=before.ends if before else None,
-        value=before.value if before else "",
-        payload=before.payload if before else None,
-        on_offset=before.on_offset if before else None,
         is_rebuild=_needs_rebuild(state, job),
-        is_forced=job.is_forced,
         priority=job.job.priority,
     )
+    if command.is_rebuild:
+        command = replace(command, ends=None, value="", payload=None, on_offset=None)
     job.started = command
     commands.append(command)
 
@@ -471,7 +426,8 @@ def _leave_hold(state: State, job: JobState, at: float) -> None:
 
 def _start(state: State, job: JobState, readiness: Readiness, at: float, commands: list[Command]) -> None:
     state.waits.end(job.job.name)
-    looked = job.looked if job.is_looked_at and not _needs_rebuild(state, job) else None
+    is_rebuild = _needs_rebuild(state, job)
+    looked = job.looked if job.is_looked_at and not is_rebuild else None
     job.phase, job.attempt, job.run, job.reason = Phase.RUNNING, 1, "", ""
     state.active.add(job.job.name)
     command = Start(
@@ -482,12 +438,12 @@ def _start(state: State, job: JobState, readiness: Readiness, at: float, command
         ends=looked.ends if looked else None,
         value=looked.value if looked else "",
         payload=looked.payload if looked else None,
-        on_offset=state.head(job.job.on) if job.job.on else None,
-        is_rebuild=_needs_rebuild(state, job),
+        on_offset=state.head(job.job.on) if job.job.on and not is_rebuild else None,
+        is_rebuild=is_rebuild,
         is_forced=job.is_forced,
         priority=job.job.priority,
     )
-    job.started = command
+    job.started, job.is_forced = command, False
     commands.append(command)
 
 
@@ -502,7 +458,7 @@ def _needs_rebuild(state: State, job: JobState) -> bool:
     if job.version != job.job.version:
         return True
     return any(
-        asset in state.heads and state.heads[asset].generation != generation
+        asset in state.heads and state.heads[asset].generation > generation
         for asset, generation in job.generations.items()
     )
 
@@ -523,7 +479,7 @@ def _due(state: State, job: JobState, at: float) -> Readiness:
     if moment > at:
         return Readiness(False, (f"waits for its moment ({job.job.schedule or 'every'})",), next_at=moment)
     looked = job.looked
-    if job.looking is _Looking.ANSWERED and looked is not None and not looked.is_ready:
+    if job.looking is Looking.ANSWERED and looked is not None and not looked.is_ready:
         return Readiness(False, looked.because or ("nothing is due in the data",), next_at=looked.next_at)
     return Readiness(True, (f"news in {', '.join(sorted(news)) or 'its gate'}",))
 
@@ -556,10 +512,10 @@ def _moment(state: State, job: JobState) -> float:
 
 def _is_answered(state: State, job: JobState, commands: list[Command]) -> bool:
     """Whether the data has been looked at since something last happened; asks for a look where not."""
-    if _needs_rebuild(state, job) or job.looking is _Looking.ANSWERED:
+    if _needs_rebuild(state, job) or job.looking is Looking.ANSWERED:
         return True
-    if job.looking is _Looking.NO:
-        job.looking = _Looking.ASKED
+    if job.looking is Looking.NO:
+        job.looking, job.asked_in = Looking.ASKED, state.turn
         state.looking.add(job.job.name)
         commands.append(Look(job.job.name))
     return False
@@ -578,22 +534,38 @@ def _is_settled(state: State, job: JobState, at: float) -> bool:
     """Whether a `when: all` job's upstream has settled; begins the wait where it has not."""
     if job.condition != "all" or job.is_forced or _needs_rebuild(state, job):
         return True
-    return state.waits.is_over(job.job, lambda name, targets: _is_unsettled(state, name, targets, at))
+    return state.waits.is_over(job.job, state.turn, _unsettled(state, at))
 
 
 def _tick_off_after(state: State, upper: str, at: float, commands: list[Command]) -> None:
     """Something happened to `upper`: tick it off in the waits for it, and judge those whose wait is over."""
-    for name in state.waits.tick_off(upper, lambda name, targets: _is_unsettled(state, name, targets, at)):
+    job = state.jobs.get(upper)
+    if job is not None and job.phase not in (Phase.RUNNING, Phase.RETRYING):
+        for name in state.waits.tick_off(upper, _unsettled(state, at)):
+            _judge(state, state.jobs[name], at, commands)
+
+
+def _wait_anew(state: State, upper: str, at: float, commands: list[Command]) -> None:
+    """`upper` is another job now, or none: the waits that counted on it begin again."""
+    for name in state.waits.end_those_for(upper):
         _judge(state, state.jobs[name], at, commands)
 
 
-def _is_unsettled(state: State, name: str, targets: Mapping[str, int], at: float) -> bool:
+def _unsettled(state: State, at: float) -> Unsettled:
+    return lambda name, targets, begun_in: _is_unsettled(state, name, targets, begun_in, at)
+
+
+def _is_unsettled(state: State, name: str, targets: Mapping[str, int], begun_in: int, at: float) -> bool:
     """Whether an upstream job is running, between retries, being looked at, or due below its targets (rule 20)."""
-    job = state.jobs.get(name)
-    if job is None or not _may_start(state, name):
+    job = state.jobs[name]
+    if not _may_start(state, name):
         return False
-    if job.phase in (Phase.RUNNING, Phase.RETRYING) or job.looking in (_Looking.ASKED, _Looking.STALE):
+    if job.phase in (Phase.RUNNING, Phase.RETRYING):
         return True
+    if job.looking.is_out:
+        # A no to a look that was asked since the wait began stands, whatever news came after it.
+        return job.looked is None or job.looked.is_ready or job.answers_from < begun_in
     if job.phase is not Phase.IDLE or not _due(state, job, at).is_ready:
         return False
-    return any(job.cursors.get(asset, 0) < targets.get(asset, 0) for asset in job.job.inputs)
+    # Whether a gate has another value to take is not in its cursors: it is looked at first.
+    return job.job.gate is not None or any(job.cursors.get(a, 0) < targets.get(a, 0) for a in job.job.inputs)

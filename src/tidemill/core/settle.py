@@ -3,7 +3,8 @@
 Rules of this file:
   * a wait begins when everything else holds, and takes the heads of the upstream sources at that moment as targets;
   * later news never adds to a wait, so a wait ends even under load;
-  * a job that is held, paused or due later does not count: a nightly feeder or a failed one never stalls its readers.
+  * a job that is held, paused or due later does not count: a nightly feeder or a failed one never stalls its readers;
+  * another definition of an upstream job begins the wait anew: what was noted belongs to the mapping as it was.
 
 Theory of operation. The jobs upstream are ticked off from the sources down. A job can be ticked off once the jobs that
 write its inputs are, and it is not `unsettled` (running, between retries, or due below its targets). When it is ticked
@@ -21,13 +22,14 @@ from tidemill.core.model import Job
 
 __all__ = ["Unsettled", "Waits"]
 
-Unsettled = Callable[[str, Mapping[str, int]], bool]
-"""(job, targets by asset) -> whether the job still has to do something before its readers may go on."""
+Unsettled = Callable[[str, Mapping[str, int], int], bool]
+"""(job, targets by asset, step the wait began in) -> whether the job has to do something before its readers go on."""
 
 
 @dataclass(slots=True)
 class _Wait:
     upstream: frozenset[str]
+    begun_in: int
     pending: set[str]
     targets: dict[str, int]
 
@@ -46,14 +48,14 @@ class Waits:
         wait = self._waits.get(name)
         return wait.pending if wait is not None else set()
 
-    def is_over(self, job: Job, unsettled: Unsettled) -> bool:
-        """Whether the job's upstream has settled; begins a wait where none is going on."""
+    def is_over(self, job: Job, turn: int, unsettled: Unsettled) -> bool:
+        """Whether the job's upstream has settled; begins a wait, in this step, where none is going on."""
         wait = self._waits.get(job.name)
         if wait is None:
             upstream = self._mapping.upstream(job)
             if not upstream:
                 return True
-            wait = self._begin(job.name, frozenset(upstream))
+            wait = self._begin(job.name, turn, frozenset(upstream))
             self._let_go(wait, list(upstream), unsettled)
         return not wait.pending
 
@@ -75,10 +77,17 @@ class Waits:
             if not self._waited_for[upper]:
                 del self._waited_for[upper]
 
-    def _begin(self, name: str, upstream: frozenset[str]) -> _Wait:
+    def end_those_for(self, name: str) -> list[str]:
+        """This job is another one now, or none: forget the waits that count on it; returns whose they were."""
+        waiting = list(self._waited_for.get(name, ()))
+        for each in waiting:
+            self.end(each)
+        return waiting
+
+    def _begin(self, name: str, turn: int, upstream: frozenset[str]) -> _Wait:
         inputs = {asset for upper in upstream for asset in self._mapping.jobs[upper].inputs}
         targets = {asset: self._head(asset) for asset in inputs if self._mapping.writer.get(asset) not in upstream}
-        wait = self._waits[name] = _Wait(upstream, set(upstream), targets)
+        wait = self._waits[name] = _Wait(upstream, turn, set(upstream), targets)
         for upper in upstream:
             self._waited_for.setdefault(upper, {})[name] = None
         return wait
@@ -86,13 +95,13 @@ class Waits:
     def _let_go(self, wait: _Wait, candidates: list[str], unsettled: Unsettled) -> None:
         while candidates:
             name = candidates.pop()
-            job = self._mapping.jobs.get(name)
             if name not in wait.pending:
                 continue
-            if job is not None and (self._is_fed(wait, job) or unsettled(name, wait.targets)):
+            job = self._mapping.jobs[name]
+            if self._is_fed(wait, job) or unsettled(name, wait.targets, wait.begun_in):
                 continue
             wait.pending.discard(name)
-            for asset in job.outputs if job is not None else ():
+            for asset in job.outputs:
                 wait.targets[asset] = self._head(asset)
                 candidates.extend(self._mapping.readers.get(asset, ()))
 

@@ -160,8 +160,8 @@ class Mill:
         self.machine.journal.listeners.append(counts.hear)
         try:
             for landed in self.land():
-                for reason in landed["rejected"].values() if progress is not None else ():
-                    progress({"run": "", "job": landed["asset"], "state": "rejected", "error": reason, "rows_out": 0})
+                for reason in landed["rejected"].values():
+                    counts.tell({"run": "", "job": landed["asset"], "state": "rejected", "error": reason})
             self.machine.loop.post(Requested(self.machine.clock.now(), tuple(jobs), force))
             self._until_idle()
         finally:
@@ -319,10 +319,14 @@ class _Counts:
         self._outcome: dict[str, str] = {}
         self._changes = 0
 
+    def tell(self, said: dict[str, Any]) -> None:
+        """Tell whoever follows."""
+        if self._progress is not None:
+            self._progress(said)
+
     def hear(self, record: RunRecord) -> None:
         """One report."""
-        if self._progress is not None:
-            self._progress(as_json(record))
+        self.tell(as_json(record))
         if record.state == "succeeded":
             self._changes += record.rows_out
         if record.state not in ("running", "retrying"):

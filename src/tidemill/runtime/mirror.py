@@ -81,8 +81,9 @@ class Mirrors:
             return
         transaction = self._tables.begin()
         try:
+            empty = any(not transaction.head(name).offset for name in names)
             copied = sum(self.catch_up(name, transaction) for name in names)
-            if copied:
+            if copied or empty:  # the mirror of a topic without events exists, and is empty
                 transaction.commit()
         finally:
             transaction.rollback()

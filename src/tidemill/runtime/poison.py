@@ -69,7 +69,7 @@ class _Search:
     def _halve(self, rows: Sequence[ParkedRow]) -> None:
         if self.stopped_at is not None or not rows:
             return
-        error = self._trial(rows)
+        error = self.trial(rows)
         if error is None:
             return
         if len(rows) == 1:
@@ -88,7 +88,7 @@ class _Search:
             self.stopped_at = self.candidates[index]
             self.bad.pop()
 
-    def _trial(self, rows: Sequence[ParkedRow]) -> Exception | None:
+    def trial(self, rows: Sequence[ParkedRow]) -> Exception | None:
         """What the transform says to these rows alone (besides what the job has already taken)."""
         kept = {(row.asset, row.rid) for row in rows}
         left_out = tuple(row for row in self.candidates if (row.asset, row.rid) not in kept)
@@ -127,7 +127,9 @@ def perform_without_poison(
     search = _prepare(performer, start, run, counts_from)
     if not search.candidates:
         raise original
-    return _without_bad(search, original)
+    # What failed may have been read from an older snapshot: only what fails in the change set as it is now counts.
+    error = search.trial(search.candidates)
+    return search.commit() if error is None else _without_bad(search, error)
 
 
 def _without_bad(search: _Search, error: Exception) -> Done:

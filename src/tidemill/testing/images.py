@@ -112,7 +112,7 @@ class Rows:
         )
         self.rids = given.get(RID, nothing)
         self.parents = given.get(PARENT, self.rids)
-        self.ordinals = given.get(ORDINAL, [0] * len(nothing))
+        self.ordinals = given.get(ORDINAL, nothing)
         self.offsets = given.get(OFFSET)
 
     def rid(self, place: int) -> str | None:
@@ -120,7 +120,8 @@ class Rows:
         if self.rids[place] is not None:
             return str(self.rids[place])
         parent, ordinal = self.parents[place], self.ordinals[place]
-        return parent if parent is None or not ordinal else f"{parent}/{ordinal}"
+        is_plain = parent is None or ordinal is None or (ordinal == 0 and "/" not in parent)
+        return parent if is_plain else f"{parent}/{ordinal}"
 
     def identified_by_parent(self, parents: set[str] | None) -> Wanted:
         """Identity -> parent, given offset and values, of the rows of these parents (None: of all)."""

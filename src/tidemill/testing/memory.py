@@ -17,6 +17,7 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar, Self
 
 import pyarrow as pa
 
@@ -64,6 +65,9 @@ class Disk:
 class MemoryStore:
     """A store in memory; see `tidemill.core.ports.Store`."""
 
+    transaction_type: ClassVar[type[MemoryTransaction]]
+    """What `begin` makes; a test of the suite plants its bugs here."""
+
     def __init__(self, home: Home = Home.TABLES, disk: Disk | None = None) -> None:
         self.home = home
         self.disk = disk or Disk()
@@ -72,9 +76,9 @@ class MemoryStore:
         self._is_closed = False
         self._transactions: weakref.WeakSet[MemoryTransaction] = weakref.WeakSet()
 
-    def reopen(self) -> MemoryStore:
+    def reopen(self) -> Self:
         """The store as the next process finds it after this one died: what was not committed is lost."""
-        return MemoryStore(self.home, self.disk)
+        return type(self)(self.home, self.disk)
 
     def claim(self) -> int:
         """See `Store.claim`."""
@@ -93,7 +97,7 @@ class MemoryStore:
     def begin(self, *, exclusive: bool = True) -> MemoryTransaction:
         """See `Store.begin`."""
         self._check_open()
-        transaction = MemoryTransaction(self, self._epoch, exclusive=exclusive)
+        transaction = self.transaction_type(self, self._epoch, exclusive=exclusive)
         self._transactions.add(transaction)
         return transaction
 
@@ -161,6 +165,9 @@ class _Maintenance:
 class MemoryTransaction:
     """One atomic unit of work; see `tidemill.core.ports.Transaction`."""
 
+    stored_type: ClassVar[type[Stored]] = Stored
+    rows_type: ClassVar[type[Rows]] = Rows
+
     def __init__(self, store: MemoryStore, epoch: int, *, exclusive: bool) -> None:
         self._store = store
         self._epoch = epoch
@@ -203,9 +210,9 @@ class MemoryTransaction:
         stored = self._stored(table.asset)
         if stored is not None and _is_same_shape(stored.shape, table):
             return stored.head
-        fresh = Stored(table)
+        fresh = self.stored_type(table)
         if stored is not None:
-            fresh = Stored(table, stored.generation + 1, stored.offset, floor=stored.offset)
+            fresh = self.stored_type(table, stored.generation + 1, stored.offset, floor=stored.offset)
         self._written[table.asset] = fresh
         return fresh.head
 
@@ -217,7 +224,7 @@ class MemoryTransaction:
         if isinstance(output.rows, Statement):
             raise NotSupported("MemoryStore has no SQL engine", mend="hand rows over, or use DuckDBStore(':memory:')")
         stored = self._own(asset)
-        rows = Rows(output.rows, stored.shape.columns)
+        rows = self.rows_type(output.rows, stored.shape.columns)
         head = None if isinstance(output, Became) else output.head
         base = stored.offset if stored.is_marked or head is not None else stored.offset + 1
         count = (
@@ -343,3 +350,6 @@ def _is_same(one: Progress | None, other: Progress | None) -> bool:
 
 def _position(stored: Stored | None) -> tuple[int, int] | None:
     return (stored.generation, stored.offset) if stored else None
+
+
+MemoryStore.transaction_type = MemoryTransaction

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tidemill.cli import late
 from tidemill.cli.connect import ask
 from tidemill.cli.output import listed, print_json, print_table
 from tidemill.cli.settings import Settings
 from tidemill.cli.settings import command as declare
+from tidemill.core.errors import NotFound, UserError
+from tidemill.project import import_mapping
+from tidemill.project.toml import FILE
 
 
 @declare("tidemill map", "tidemill map --mermaid > map.mmd", "tidemill map --import mapping.csv")
@@ -36,12 +39,30 @@ def command(settings: Settings, mermaid: bool, source: str | None) -> None:
 
 
 def _import(settings: Settings, source: str) -> None:
-    answer = late("tidemill.project:import_mapping")(settings.folder, Path(source))
+    """Add the jobs of a mapping to tidemill.toml; all of them, or none where the whole would not be right."""
+    mapping, target = Path(source), settings.folder / FILE
+    if not mapping.is_file():
+        raise NotFound(f"there is no file {source}", mend="name a CSV file")
+    before = target.read_text(encoding="utf-8") if target.exists() else ""
+    known = tomllib.loads(before).get("assets", {})
+    written = import_mapping(mapping.read_text(encoding="utf-8"), mapping.name, known)
+    jobs = list(tomllib.loads(written).get("jobs", {}))
+    _write(target, f"{before.rstrip()}\n\n{written}" if before.strip() else written, mapping.name)
     if settings.is_json:
-        print_json(answer)
-        return
-    names = answer if isinstance(answer, list | tuple) else ()
-    click.echo(f"{len(names)} jobs written: {listed([str(name) for name in names])}" if names else "done")
+        print_json({"file": str(target), "jobs": jobs})
+    else:
+        click.echo(f"{target}: {len(jobs)} jobs added: {listed(jobs)}")
+
+
+def _write(target: Path, text: str, source: str) -> None:
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        mend = f"take out of {source} what {FILE} has already"
+        raise UserError(f"{source} does not fit into {FILE}: {error}", place=str(target), mend=mend) from error
+    beside = target.with_name(f"{target.name}.new")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(target)
 
 
 def _mermaid(mapping: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -32,13 +32,14 @@ class Source:
     """Where the rows of an output come from: the relation `"@rows"`, and the common table expressions it needs.
 
     `names` are its columns; `place` the expression of a row's place among them, from 1. `is_empty` rows may lack the
-    asset's columns.
+    asset's columns. `is_distinct` rows are known to bring each identity once.
     """
 
     tables: tuple[str, ...]
     names: Collection[str]
     place: str
     is_empty: bool = False
+    is_distinct: bool = False
 
     @property
     def prefix(self) -> str:
@@ -56,14 +57,18 @@ class Source:
 
 
 def given(source: Source) -> str:
-    """The identity that rows bring: their own, or that of the input row they belong to with their ordinal."""
+    """The identity that rows bring: their own, or that of the input row they belong to with their ordinal.
+
+    The ordinal 0 is left out only of a parent without a slash: else ('p', 1) and ('p/1', 0) would be one row.
+    """
     if RID in source.names:
         return RID
     if PARENT not in source.names:
         return "NULL"
     if ORDINAL not in source.names:
         return PARENT
-    return f"CASE WHEN {ORDINAL} = 0 THEN {PARENT} ELSE {PARENT} || '/' || {ORDINAL} END"
+    is_plain = f"{ORDINAL} = 0 AND NOT contains({PARENT}, '/')"
+    return f"CASE WHEN {is_plain} THEN {PARENT} ELSE {PARENT} || '/' || {ORDINAL} END"
 
 
 def by_key(key: Sequence[str]) -> str:
@@ -92,7 +97,14 @@ def wanted(source: Source, held: Held, identity: str, has_offsets: bool, parents
 
 
 def difference(
-    source: Source, held: Held, identity: str, *, has_offsets: bool = False, parents: str = "", is_content: bool = False
+    source: Source,
+    held: Held,
+    identity: str,
+    *,
+    has_offsets: bool = False,
+    parents: str = "",
+    is_distinct: bool = False,
+    is_content: bool = False,
 ) -> str:
     """The lines of the difference. Raises inside DuckDB where an identity is there twice."""
     new = wanted(source, held, identity, has_offsets, parents)
@@ -109,8 +121,9 @@ def difference(
         *([f"n.{OFFSET}"] if has_offsets else []),
         *(f"n.{name}" for name in held.names),
     ]
-    tables = [*source.tables, f"n AS MATERIALIZED ({new})", f"o AS ({old})"]
-    check = "" if is_content else f" UNION ALL {_twice(len(held.columns) + has_offsets)}"
+    is_checked = not (is_distinct or is_content)
+    tables = [*source.tables, f"n AS {'MATERIALIZED' if is_checked else 'NOT MATERIALIZED'} ({new})", f"o AS ({old})"]
+    check = f" UNION ALL {_twice(len(held.columns) + has_offsets)}" if is_checked else ""
     return (
         f"WITH {', '.join(tables)} SELECT row_number() OVER () AS _place, * FROM ("
         f"SELECT {', '.join(columns)} FROM n FULL JOIN o ON n.{RID} = o.{RID} "

@@ -13,12 +13,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from tidemill.core.change import UNTIL, ArrowStream, Slice, Statement
+from tidemill.core.change import OFFSET, ORDINAL, PARENT, RID, UNTIL, WEIGHT, ArrowStream, Images, Slice, Statement
 from tidemill.core.errors import NotFound
+from tidemill.stores.duckdb.changes import IMAGES_MAX, consolidated, scan
 from tidemill.stores.duckdb.database import Session, literal, quoted, table_of
 from tidemill.stores.duckdb.difference import ROWS_NAME, Source
 from tidemill.stores.duckdb.layout import CURRENT, Held, table_name
-from tidemill.stores.duckdb.slices import Gated, gate_of, relation
+from tidemill.stores.duckdb.slices import Gated, check, gate_of, has_old_images, relation
+from tidemill.stores.duckdb.values import as_values, is_faithful
 
 __all__ = ["INPUT_PREFIX", "PLACE", "Inputs"]
 
@@ -27,6 +29,10 @@ INPUT_PREFIX = "@input:"
 
 PLACE = "_place"
 """A column added to Arrow rows: a row's place among them, from 1."""
+
+
+DISTINCT_ROWS_MAX = 1_000
+"""Rows up to which it is cheaper to look for doubles here than in SQL."""
 
 
 class Inputs:
@@ -42,10 +48,33 @@ class Inputs:
 
     def slice(self, part: Slice) -> str:
         """A slice as a SELECT."""
+        held = self._held(part)
+        if has_old_images(part, held) and all(is_faithful(column) for column in held.columns):
+            table = self._small(part, held)
+            if table is not None:
+                return self._typed(table, held)
+        return relation(part, held, self._gated(part))
+
+    def read(self, part: Slice) -> Any:
+        """A slice as an Arrow table, ordered by offset then row identity."""
+        held = self._held(part)
+        table = self._small(part, held) if has_old_images(part, held) else None
+        if table is not None:
+            return table
+        weight = f", {WEIGHT}" if part.images == Images.CHANGES else ""
+        return self._session.arrow(f"{relation(part, held, self._gated(part))} ORDER BY {OFFSET}, {RID}{weight}")
+
+    def _held(self, part: Slice) -> Held:
         held = self._held_of(part.asset)
         if held is None:
             raise NotFound(f"the store has no asset {part.asset}", mend="define it before reading it")
-        return relation(part, held, self._gated(part))
+        check(part, held)
+        return held
+
+    def _small(self, part: Slice, held: Held) -> Any:
+        """A change set of few rows, consolidated here; None where there are many."""
+        images = self._session.arrow(scan(part, held))
+        return consolidated(part, images) if images.num_rows <= IMAGES_MAX else None
 
     def source(self, rows: ArrowStream | Statement) -> Source:
         """The rows of an output as the relation `"@rows"`."""
@@ -54,7 +83,11 @@ class Inputs:
     def identities(self, parents: Any) -> str:
         """Row identities, given as text or as a slice, as the inside of an IN."""
         if isinstance(parents, Slice):
-            return f"SELECT _rid FROM ({self.slice(parents)})"
+            held = self._held(parents)
+            table = self._small(parents, held) if has_old_images(parents, held) else None
+            if table is None:
+                return f"SELECT {RID} FROM ({self.slice(parents)})"
+            parents = dict.fromkeys(table.column(RID).to_pylist())
         return ", ".join(map(literal, parents)) or "NULL"
 
     def release(self) -> None:
@@ -65,13 +98,18 @@ class Inputs:
     def _of_arrow(self, table: Any) -> Source:
         names = tuple(table.column_names)
         placed = table.append_column(PLACE, pa.array(range(1, table.num_rows + 1), pa.int64()))
-        self._register(ROWS_NAME, placed)
-        return Source((), names, PLACE, is_empty=table.num_rows == 0)
+        values = as_values(ROWS_NAME, placed)
+        if values is None:
+            self._register(ROWS_NAME, placed)
+        return Source((values,) if values else (), names, PLACE, table.num_rows == 0, _is_distinct(table))
 
     def _of_statement(self, statement: Statement) -> Source:
-        tables = [self._relation(name, what) for name, what in statement.relations.items()]
+        relations = {
+            name: what if isinstance(what, Slice) else table_of(what) for name, what in statement.relations.items()
+        }
+        tables = [self._relation(name, what) for name, what in relations.items()]
         sql = statement.sql.strip().rstrip(";")
-        key = (sql, self._shape_of(statement.relations))
+        key = (sql, self._shape_of(relations))
         names = self._shapes.get(key)
         if names is None:
             prefix = f"WITH {', '.join(tables)} " if tables else ""
@@ -79,20 +117,33 @@ class Inputs:
             self._shapes[key] = names
         return Source((*tables, f"{quoted(ROWS_NAME)} AS (SELECT * FROM ({sql}\n))"), names, "row_number() OVER ()")
 
-    def _relation(self, name: str, what: Slice | ArrowStream) -> str:
+    def _relation(self, name: str, what: Any) -> str:
         name = name if name.startswith(INPUT_PREFIX) else INPUT_PREFIX + name
         if isinstance(what, Slice):
             return f"{quoted(name)} AS NOT MATERIALIZED ({self.slice(what)})"
-        registered = f"@given:{len(self._registered)}"
-        self._register(registered, table_of(what))
-        return f"{quoted(name)} AS NOT MATERIALIZED (SELECT * FROM {quoted(registered)})"
+        return f"{quoted(name)} AS NOT MATERIALIZED ({self._given(what)})"
 
-    def _shape_of(self, relations: Mapping[str, Slice | ArrowStream]) -> tuple[object, ...]:
+    def _typed(self, table: Any, held: Held) -> str:
+        """Rows of an asset that went through Arrow, in the asset's types again."""
+        hidden = table.column_names[: -len(held.columns) or None]
+        values = [f"CAST({quoted(column.name)} AS {column.type}) AS {quoted(column.name)}" for column in held.columns]
+        return f"SELECT {', '.join([*hidden, *values])} FROM ({self._given(table)})"
+
+    def _given(self, table: Any) -> str:
+        """Rows handed over, as a SELECT."""
+        registered = f"@given:{len(self._registered)}"
+        values = as_values(registered, table)
+        if values is not None:
+            return f"WITH {values} SELECT * FROM {quoted(registered)}"
+        self._register(registered, table)
+        return f"SELECT * FROM {quoted(registered)}"
+
+    def _shape_of(self, relations: Mapping[str, Any]) -> tuple[object, ...]:
         return tuple((name, self._shape_of_one(what)) for name, what in relations.items())
 
-    def _shape_of_one(self, what: Slice | ArrowStream) -> object:
+    def _shape_of_one(self, what: Any) -> object:
         if not isinstance(what, Slice):
-            return object()
+            return tuple((field.name, str(field.type)) for field in what.schema)
         held = self._held_of(what.asset)
         return (what.asset, what.images, held.columns if held else ())
 
@@ -107,3 +158,12 @@ class Inputs:
     def _register(self, name: str, table: Any) -> None:
         self._session.register(name, table)
         self._registered.append(name)
+
+
+def _is_distinct(table: Any) -> bool:
+    """Whether rows, if they are few, bring each identity once."""
+    bringing = [name for name in (RID, PARENT, ORDINAL) if name in table.column_names]
+    if not bringing or table.num_rows > DISTINCT_ROWS_MAX:
+        return False
+    identities = [table.column(name).to_pylist() for name in bringing[: 1 if bringing[0] == RID else 2]]
+    return len(set(zip(*identities, strict=True))) == int(table.num_rows)

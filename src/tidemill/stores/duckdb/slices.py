@@ -21,7 +21,7 @@ from tidemill.core.errors import InvariantError, StateCorrupt
 from tidemill.stores.duckdb.database import literal, quoted
 from tidemill.stores.duckdb.layout import Held, table_name
 
-__all__ = ["Gated", "columns_of", "gate_of", "relation", "relation_types"]
+__all__ = ["Gated", "check", "gate_of", "has_old_images", "not_excluded", "relation", "relation_types", "touched"]
 
 _BATCH_TRIMMED = "read the current state instead: a new reader begins at offset 0"
 
@@ -39,30 +39,23 @@ def gate_of(job: str) -> str:
     return f"{job}@gate"
 
 
-def columns_of(part: Slice, held: Held) -> list[str]:
-    """The names of a slice's columns, in order."""
-    hidden = [RID, OFFSET, WEIGHT] if part.images == Images.CHANGES else [RID, OFFSET]
-    return [*hidden, *(column.name for column in held.columns)]
-
-
 def relation(part: Slice, held: Held, gated: Gated | None = None) -> str:
     """The SELECT of a slice."""
-    _check(part, held)
+    check(part, held)
     if part.images == Images.STATE:
         return _released(part, held, gated) if gated else _state(part, held)
-    if part.released:
-        raise InvariantError(f"slice of {part.asset}: `released` is about the state, not about changes")
-    if part.from_ == 0 or held.closed <= part.from_:
-        return _only_new(part, held)
-    return _both(part, held)
+    return _both(part, held) if has_old_images(part, held) else _only_new(part, held)
 
 
-def _check(part: Slice, held: Held) -> None:
+def check(part: Slice, held: Held) -> None:
+    """Raise where a slice asks for what the log does not have, or no longer has."""
     if part.to > held.offset:
         raise StateCorrupt(
             f"{part.asset}: offset {part.to} is asked for, but the log ends at {held.offset}",
             mend="a store was restored from an older copy, or tampered with: rebuild the readers of this asset",
         )
+    if part.released and part.images != Images.STATE:
+        raise InvariantError(f"slice of {part.asset}: `released` is about the state, not about changes")
     starts_below = part.images != Images.STATE and 0 < part.from_ < held.floor
     if starts_below or 0 < part.to < held.floor:
         raise StateCorrupt(
@@ -71,7 +64,19 @@ def _check(part: Slice, held: Held) -> None:
         )
 
 
-def _not_excluded(part: Slice) -> str:
+def touched(part: Slice) -> str:
+    """What holds for the images that came or went within the slice."""
+    a, b = part.from_, part.to
+    return f"(({FROM} > {a} AND {FROM} <= {b}) OR ({UNTIL} > {a} AND {UNTIL} <= {b}))"
+
+
+def has_old_images(part: Slice, held: Held) -> bool:
+    """Whether a row may have changed or gone within the slice."""
+    return part.images != Images.STATE and 0 < part.from_ < held.closed
+
+
+def not_excluded(part: Slice) -> str:
+    """What leaves the excluded rows out."""
     if not part.excluding:
         return ""
     return f" AND {RID} NOT IN ({', '.join(map(literal, part.excluding))})"
@@ -80,7 +85,7 @@ def _not_excluded(part: Slice) -> str:
 def _state(part: Slice, held: Held) -> str:
     names = ", ".join([RID, f"{FROM} AS {OFFSET}", *held.names])
     at = f"{FROM} <= {part.to} AND {UNTIL} > {part.to}"
-    return f"SELECT {names} FROM {table_name(held.asset)} WHERE {at}{_not_excluded(part)}"
+    return f"SELECT {names} FROM {table_name(held.asset)} WHERE {at}{not_excluded(part)}"
 
 
 def _released(part: Slice, held: Held, gated: Gated) -> str:
@@ -91,7 +96,7 @@ def _released(part: Slice, held: Held, gated: Gated) -> str:
     names = ", ".join([RID, f"{FROM} AS {OFFSET}", *(f"t.{name}" for name in held.names)])
     return (
         f"SELECT {names} FROM {table_name(held.asset)} t JOIN ({gated.released}) g ON {match} "
-        f"WHERE {FROM} <= g.position AND {UNTIL} > g.position{_not_excluded(part)}"
+        f"WHERE {FROM} <= g.position AND {UNTIL} > g.position{not_excluded(part)}"
     )
 
 
@@ -100,7 +105,7 @@ def _only_new(part: Slice, held: Held) -> str:
     weight = [f"1::TINYINT AS {WEIGHT}"] if part.images == Images.CHANGES else []
     return (
         f"SELECT {', '.join([RID, f'{FROM} AS {OFFSET}', *weight, *held.names])} FROM {table_name(held.asset)} "
-        f"WHERE {FROM} > {part.from_} AND {FROM} <= {part.to} AND {UNTIL} > {part.to}{_not_excluded(part)}"
+        f"WHERE {FROM} > {part.from_} AND {FROM} <= {part.to} AND {UNTIL} > {part.to}{not_excluded(part)}"
     )
 
 
@@ -112,7 +117,7 @@ def _both(part: Slice, held: Held) -> str:
         f"SELECT {RID}, max(CASE WHEN {UNTIL} <= {b} THEN {UNTIL} ELSE {FROM} END) AS {OFFSET}, "
         f"any_value({image}) FILTER ({FROM} <= {a}) AS o, any_value({image}) FILTER ({UNTIL} > {b}) AS n "
         f"FROM {table_name(held.asset)} "
-        f"WHERE (({FROM} > {a} AND {FROM} <= {b}) OR ({UNTIL} > {a} AND {UNTIL} <= {b})){_not_excluded(part)} "
+        f"WHERE {touched(part)}{not_excluded(part)} "
         f"GROUP BY {RID} HAVING o IS DISTINCT FROM n"
     )
     names = [f"i.c{n} AS {name}" for n, name in enumerate(held.names)]

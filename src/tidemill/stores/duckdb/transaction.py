@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tidemill.core.change import OFFSET, RID, Appended, ArrowStream, Became, Images, Output, Slice, Statement
+from tidemill.core.change import OFFSET, Appended, ArrowStream, Became, Output, Slice, Statement
 from tidemill.core.errors import (
     BrokenJob,
     Conflict,
@@ -94,9 +94,8 @@ class DuckDBTransaction:
     def read(self, part: Slice) -> ArrowStream:
         """See `Reader.read`."""
         session = self._open()
-        weight = ", _weight" if part.images == Images.CHANGES else ""
         with self._inputs(session) as inputs, self._breaking():
-            stream: ArrowStream = session.arrow(f"{inputs.slice(part)} ORDER BY {OFFSET}, {RID}{weight}")
+            stream: ArrowStream = inputs.read(part)
             return stream
 
     def evaluate(self, statement: Statement) -> Any:
@@ -140,7 +139,14 @@ class DuckDBTransaction:
             if isinstance(output, Appended):
                 return self._append(session, held, source, output.head, has_offsets)
             parents = "" if output.parents is None else inputs.identities(output.parents)
-            text = difference(source, held, given(source), has_offsets=has_offsets, parents=parents)
+            text = difference(
+                source,
+                held,
+                given(source),
+                has_offsets=has_offsets,
+                parents=parents,
+                is_distinct=source.is_distinct,
+            )
             return self._apply(session, held, text, output.head, has_offsets)
 
     def settle(self, progress: Progress, expected: Progress | None) -> None:

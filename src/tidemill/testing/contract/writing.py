@@ -136,6 +136,13 @@ class Writing(Making):
         assert found["p"] == row(1, "a")
         assert found["q"] == row(3, "c")
 
+    def test_a_chain_of_parents_never_runs_together(self, store: Store) -> None:
+        """('p', 1) and ('p/1', 0) are two rows: jobs that make several rows of one can follow each other."""
+        given = rows((1, "a"), (2, "b"), (3, "c"), parent=["p", "p/1", "p/1"], ordinal=[1, 0, 1])
+        assert write(store, "t", Replaced(given, ["p", "p/1"])) == 3
+        assert write(store, "t", Replaced(given, ["p", "p/1"])) == 0
+        assert contents(store, "t") == [(1, "a"), (2, "b"), (3, "c")]
+
     def test_appended_rows_keep_their_order(self, store: Store) -> None:
         """Offsets follow the rows' own order, not their identities."""
         write(store, "t", Appended(rows((1, "a"), (2, "b"), (3, "c"), parent=["z", "m", "b"], ordinal=[0, 0, 0])))

@@ -127,10 +127,15 @@ class Notebook:
         self.runs += 1
         return start.run or f"run-{self._site.number()}"
 
-    def end(self, run: str, start: Start, done: Done | None, error: str) -> None:
-        """A run ended."""
-        del run
-        self.errors[start.job] = "" if done is not None else error
+    def end(self, run: str, start: Start, done: Done) -> None:
+        """A run was committed."""
+        del run, done
+        self.errors[start.job] = ""
+
+    def fail(self, run: str, job: str, error: str, state: str) -> None:
+        """An attempt failed."""
+        del run, state
+        self.errors[job] = error
 
     def alert(self, alert: Alert) -> None:
         """Keep an alarm."""

@@ -160,7 +160,8 @@ class Player:
     # -------------------------------------------------------------------------------------------- the people
 
     def _define(self, action: words.Define) -> None:
-        self.machine.define(action.spec)
+        if all(spec.output != action.spec.output or name == action.spec.name for name, spec in self.site.jobs.items()):
+            self.machine.define(action.spec)
 
     def _rename(self, action: words.Rename) -> None:
         if self.site.jobs.pop(action.before, None) is None:
