@@ -1,0 +1,87 @@
+"""What the heart knows of one job while it is at work.
+
+Rules of this file:
+  * everything here is a cache: it can be rebuilt from the stores and the definitions (rule 12);
+  * only orchestrate.py changes a `JobState`; others may read it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tidemill.core import when
+from tidemill.core.event import Looked, Start
+from tidemill.core.model import Job
+
+__all__ = ["JobState", "Looking", "Phase"]
+
+
+class Phase(StrEnum):
+    """What a job is doing. `due` is not a phase: a due job is started in the same step."""
+
+    IDLE = "idle"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    HELD = "held"
+    PAUSED = "paused"
+
+
+class Looking(StrEnum):
+    """How far looking into the data for a job is."""
+
+    NO = "no"
+    ASKED = "asked"
+    STALE = "stale"
+    """Asked, and something happened since: where the answer is no, ask again."""
+    VOID = "void"
+    """Asked about an earlier definition: ask again, whatever the answer is."""
+    ANSWERED = "answered"
+
+    @property
+    def is_out(self) -> bool:
+        """Whether an answer is still to come."""
+        return self in (Looking.ASKED, Looking.STALE, Looking.VOID)
+
+
+@dataclass(slots=True)
+class JobState:
+    """What is known of one job. All of it can be rebuilt from the stores and the definitions."""
+
+    job: Job
+    condition: when.Condition | str
+    version: str = ""
+    cursors: dict[str, int] = field(default_factory=dict)
+    generations: dict[str, int] = field(default_factory=dict)
+    served_at: float = 0.0
+    phase: Phase = Phase.IDLE
+    pauses: bool = False
+    attempt: int = 0
+    run: str = ""
+    retry_at: float = 0.0
+    held_at: float = 0.0
+    held_heads: dict[str, int] = field(default_factory=dict)
+    reason: str = ""
+    started: Start | None = None
+    """What runs, or is between retries; None where what runs is of an earlier definition."""
+    looking: Looking = Looking.NO
+    looked: Looked | None = None
+    asked_in: int = 0
+    """The step that asked for the look that is out."""
+    answers_from: int = 0
+    """The step that asked for the look that `looked` answers."""
+    is_forced: bool = False
+    timer_at: float | None = None
+    has_run: bool = False
+
+    @property
+    def is_looked_at(self) -> bool:
+        """Whether readiness lies in the data."""
+        return self.job.after_seconds > 0 or self.job.gate is not None
+
+    def doubt(self) -> None:
+        """Something happened that the last look may not have seen."""
+        if self.looking is Looking.ASKED:
+            self.looking = Looking.STALE
+        elif self.looking is Looking.ANSWERED:
+            self.looking = Looking.NO
