@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tidemill.core.change import ChangeSet
     from tidemill.core.errors import TidemillError
     from tidemill.core.model import Asset, Job, Mode
-    from tidemill.engines.python import Run, job
+    from tidemill.engines.python import Run, asset, job, topic
     from tidemill.project import open  # noqa: A004 - `tidemill.open` is the public name, like `gzip.open`
 
 __all__ = [
@@ -28,8 +28,10 @@ __all__ = [
     "Run",
     "TidemillError",
     "__version__",
+    "asset",
     "job",
     "open",
+    "topic",
 ]
 
 __version__ = "0.1.0"
@@ -41,8 +43,10 @@ _ROOMS = {
     "Mode": "tidemill.core.model",
     "Run": "tidemill.engines.python",
     "TidemillError": "tidemill.core.errors",
+    "asset": "tidemill.engines.python",
     "job": "tidemill.engines.python",
     "open": "tidemill.project",
+    "topic": "tidemill.engines.python",
 }
 
 

@@ -18,8 +18,10 @@ PUBLIC_NAMES = [
     "Run",
     "TidemillError",
     "__version__",
+    "asset",
     "job",
     "open",
+    "topic",
 ]
 
 

@@ -85,6 +85,7 @@ class Machine:
     def close(self) -> None:
         """Finish what runs, then release the stores."""
         self.workers.stop()
+        self.python.close()
         self.journal.close()
         self.tables.close()
         self.ledger.close()
