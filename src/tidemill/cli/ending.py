@@ -23,7 +23,11 @@ import click
 
 from tidemill.core.errors import TidemillError, UserError
 
-__all__ = ["Terminated", "complain", "on_terminate", "until_signalled"]
+__all__ = ["Interrupted", "Terminated", "complain", "on_terminate", "until_signalled"]
+
+
+class Interrupted(BaseException):
+    """SIGINT came."""
 
 
 class Terminated(BaseException):

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
-from tidemill.cli.ending import Terminated, complain, on_terminate
+from tidemill.cli.ending import Interrupted, Terminated, complain, on_terminate
 from tidemill.cli.settings import Settings, SharedOptions
 
 __all__ = ["Program"]
@@ -66,6 +66,13 @@ class Program(SharedOptions, click.Group):
             raise click.UsageError(f"there is no command {name}\n  mend: {mend}", ctx)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an interruption stays what it is (click would say something of its own)."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Interrupted from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         """The table of commands, by what they are for."""
         names = {target: f" (or {alias})" for alias, target in self._aliases.items()}
@@ -97,7 +104,7 @@ class Program(SharedOptions, click.Group):
 def _code(error: BaseException, settings: Settings) -> int:
     if isinstance(error, Terminated):
         return 143
-    if isinstance(error, click.Abort | KeyboardInterrupt):
+    if isinstance(error, Interrupted | click.Abort | KeyboardInterrupt):
         return 130
     if isinstance(error, OSError) and error.errno == errno.EPIPE:
         os.dup2(
