@@ -79,9 +79,14 @@ def new_rows(table: pa.Table, columns: Sequence[Column]) -> list[NewRow]:
 
 
 def _identity(rid: str | None, parent: str | None, ordinal: int | None) -> str:
+    """The identity that a row brings: its own, or its parent's with its ordinal; "" where it brings none.
+
+    The ordinal 0 is left out only of a parent without a slash: else ('p', 1) and ('p/1', 0) would be one row.
+    """
     if rid is not None or parent is None:
         return rid or ""
-    return f"{parent}/{ordinal}" if ordinal else parent
+    is_plain = ordinal is None or (ordinal == 0 and "/" not in parent)
+    return parent if is_plain else f"{parent}/{ordinal}"
 
 
 def rows_by_key(table: pa.Table, columns: Sequence[Column], key: tuple[str, ...] | None) -> list[NewRow]:
