@@ -1,4 +1,4 @@
-"""The ledger passes the suite of the store port, in a file and in memory; what it cannot do, it refuses by name."""
+"""The ledger passes the suite of the store port, in a file; what it cannot do, it refuses by name."""
 
 from __future__ import annotations
 
