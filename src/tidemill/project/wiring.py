@@ -19,7 +19,7 @@ from tidemill.connectors.files import FilesSource
 from tidemill.core.event import Alert, Defined, Event, Landed
 from tidemill.core.model import Asset, AssetKind, Home, Job, Mode, StartFrom, Takes
 from tidemill.core.orchestrate import State
-from tidemill.core.ports import Head, Positions, Progress, Source, Store, Table
+from tidemill.core.ports import Head, Positions, Progress, Source, Store
 from tidemill.engines.duckdb import DuckDBEngine
 from tidemill.engines.python import PythonEngine
 from tidemill.project.definitions import Definitions
@@ -149,15 +149,13 @@ def learn_columns(machine: Machine) -> None:
 
 
 def declare_topics(machine: Machine, assets: Mapping[str, Asset]) -> None:
-    """Tell the ledger the shapes of topics, which it needs to give typed rows."""
-    topics = [asset for asset in assets.values() if asset.kind is AssetKind.TOPIC and asset.columns]
-    transaction = machine.ledger.begin()
-    try:
-        for topic in topics:
-            transaction.define(Table(topic.name, topic.columns, topic.key or None))
-        transaction.commit()
-    finally:
-        transaction.rollback()
+    """Make topics known to the ledger with their shapes, where those are new. Raises DefinitionError (rule 6)."""
+    known = machine.ledger.notes("topic")
+    for topic in assets.values():
+        shape = repr((topic.columns, topic.key, topic.semantics, topic.version, topic.id))
+        if topic.kind is AssetKind.TOPIC and known.get(topic.name) != shape:
+            machine.ledger.append(topic, b"")
+            machine.ledger.note("topic", topic.name, shape)
 
 
 def landing_of(machine: Machine, asset: Asset) -> Landing:
