@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidemill.core.errors import DefinitionError
@@ -61,6 +61,7 @@ VALUES = (
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(HEADER_WORDS)), VALUES), st.lists(st.just("-- prose"), max_size=2))
 def test_what_is_written_is_read(words: dict[str, str], prose: list[str]) -> None:
     lines = [*prose, *(f"-- {name}: {value}" for name, value in words.items()), "select 1", "from t"]

@@ -7,7 +7,7 @@ import time
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sql.data import SCHEMAS, queries, run
@@ -38,6 +38,7 @@ def test_the_compact_text_means_the_same(query: str) -> None:
     assert analyse(text, "a.sql").text == text
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_layout_comments_and_case_of_keywords_change_nothing(data: st.DataObject) -> None:
     words = (
@@ -98,6 +99,7 @@ NAMES = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, ma
 )
 
 
+@settings(deadline=None)
 @given(name=NAMES, literal=st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=20))
 def test_only_the_input_itself_is_replaced(name: str, literal: str) -> None:
     """Whatever the asset is called, and whatever strings and aliases look like a placeholder."""
