@@ -172,7 +172,9 @@ def answers(owner: Address) -> bool:
 def _prepared(project: str | Path) -> Path:
     path = Path(project)
     if not path.is_file() and not any((path / name).exists() for name in _MARKS_OF_A_PROJECT):
-        raise NotFound(f"there is no project in {path.resolve()}", mend="go to one, or make one with: tidemill init DIR")
+        raise NotFound(
+            f"there is no project in {path.resolve()}", mend="go to one, or make one with: tidemill init DIR"
+        )
     state = state_folder(project)
     try:
         state.mkdir(exist_ok=True)
