@@ -81,15 +81,17 @@ class Mirrors:
             return
         transaction = self._tables.begin()
         try:
-            empty = any(not transaction.head(name).offset for name in names)
             copied = sum(self.catch_up(name, transaction) for name in names)
-            if copied or empty:  # the mirror of a topic without events exists, and is empty
+            if copied:
                 transaction.commit()
         finally:
             transaction.rollback()
 
     def catch_up(self, topic: str, transaction: Transaction) -> int:
-        """Copy what the mirror lacks, inside a transaction of the tables store; returns how many offsets."""
+        """Copy what the mirror lacks, inside a transaction of the tables store; returns how much there is to commit.
+
+        The mirror of a topic without events exists, and is empty: to make it counts as one.
+        """
         reader = self._ledger.begin(exclusive=False)
         try:
             head, have = reader.head(topic).offset, transaction.head(topic).offset
@@ -105,6 +107,6 @@ class Mirrors:
                     transaction.write(topic, Replaced(rows, changed, head=high))
                 else:
                     transaction.write(topic, Appended(rows, head=high))
-            return max(0, head - have)
+            return max(0, head - have) or int(not have)
         finally:
             reader.rollback()
