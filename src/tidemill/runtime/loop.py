@@ -33,7 +33,7 @@ from tidemill.core.event import (
     Start,
     Ticked,
 )
-from tidemill.core.model import Mode, OnError, Takes
+from tidemill.core.model import Home, Mode, OnError, Takes
 from tidemill.core.orchestrate import Phase, State, step
 from tidemill.core.ports import Clock, Progress
 from tidemill.core.retry import Failure, failure_of
@@ -210,18 +210,20 @@ class Loop:
 
     def _perform_waiting(self) -> None:
         """Perform every start that waits for the tables lane: in one commit if all succeed, else each alone."""
-        group, self._lane = self._lane, []
-        if len(group) > 1 and self._perform_group(group):
-            return
-        for start, run in group:
-            self._perform_alone(start, run, exclusive=True)
+        waiting, self._lane = self._lane, []
+        groups: dict[Home, list[tuple[Start, str]]] = {}
+        for start, run in waiting:
+            job = self._services.performer.catalog.jobs.get(start.job)
+            groups.setdefault(job.home if job is not None else Home.TABLES, []).append((start, run))
+        for home, group in groups.items():
+            if len(group) > 1 and self._perform_group(home, group):
+                continue
+            for start, run in group:
+                self._perform_alone(start, run, exclusive=True)
 
-    def _perform_group(self, group: Sequence[tuple[Start, str]]) -> bool:
+    def _perform_group(self, home: Home, group: Sequence[tuple[Start, str]]) -> bool:
         performer = self._services.performer
-        homes = {job.home for start, _ in group if (job := performer.catalog.jobs.get(start.job)) is not None}
-        if len(homes) != 1:
-            return False
-        transaction = performer.stores[homes.pop()].begin()
+        transaction = performer.stores[home].begin()
         try:
             done = [performer.join(start, run, transaction) for start, run in group]
             heads = transaction.commit()

@@ -31,6 +31,8 @@ from tidemill.runtime.rows import as_table
 
 __all__ = ["Effect", "Outside", "RunWaits", "idempotency_key"]
 
+_VERSION = pa.schema([("version", pa.string()), (PARENT, pa.string()), (ORDINAL, pa.int64())])
+
 Effect = Callable[[Work, Reader, str], Mapping[str, str]]
 """(work, reader, idempotency key) -> the version each output has now (by asset; missing: the run id)."""
 
@@ -124,7 +126,8 @@ def _settled(job: Job, start: Start, run: str, pinned: Progress, generations: Ma
 
 
 def _touch(transaction: Transaction, asset: str, version: str) -> int:
-    row = pa.table({"version": [version], PARENT: [version], ORDINAL: pa.array([0], pa.int64())})
+    text = pa.array([version], pa.string())
+    row = pa.Table.from_arrays([text, text, pa.array([0], pa.int64())], schema=_VERSION)
     return transaction.write(asset, Appended(row))
 
 
