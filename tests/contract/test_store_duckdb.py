@@ -1,4 +1,4 @@
-"""The tables store passes the suite of its port, in memory and in a file."""
+"""The tables store passes the suite of its port: in memory, in a file, and where DuckDB does what Python can do."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from tidemill.core.ports import Store
 from tidemill.stores.duckdb import DuckDBStore
+from tidemill.stores.duckdb.site import Site
 from tidemill.testing.contract import StoreContract
 
 
@@ -24,6 +25,11 @@ class TestDuckDBStoreInMemory(StoreContract):
     def twin(self, store: Store) -> Store:
         assert isinstance(store, DuckDBStore)
         return store.twin()
+
+
+class TestDuckDBStoreConsolidatingInSQL(TestDuckDBStoreInMemory):
+    def make(self) -> Store:
+        return DuckDBStore(":memory:", site=Site(":memory:", images_max=0))
 
 
 class TestDuckDBStoreInAFile(StoreContract):

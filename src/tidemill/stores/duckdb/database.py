@@ -30,6 +30,7 @@ from tidemill.core.errors import (
     StateCorrupt,
     StorageFull,
     TidemillError,
+    UserError,
 )
 
 __all__ = ["CATALOG", "DUPLICATES", "Database", "Session", "literal", "quoted"]
@@ -78,6 +79,8 @@ def translated(error: duckdb.Error) -> TidemillError:
         return ContractViolation(f"the key is not unique: {rows}", mend="make the key columns identify one row")
     if _FULL.search(text):
         return StorageFull(text, mend=_MENDS[StorageFull])
+    if "in read-only mode" in text:
+        return UserError("a query may only read", mend="write a single SELECT")
     if isinstance(error, duckdb.TransactionException):
         return Conflict(text)
     if isinstance(error, duckdb.FatalException | duckdb.SerializationException):
@@ -176,8 +179,9 @@ class Session:
 class Database:
     """An open database, in which every session runs in UTC."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, session_type: type[Session] = Session) -> None:
         self.path = path
+        self._session_type = session_type
         if path != ":memory:":
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -192,7 +196,7 @@ class Database:
         with translating():
             connection = self._root.cursor()
             connection.execute(f"USE {CATALOG}.main")
-        return Session(connection)
+        return self._session_type(connection)
 
     def close(self) -> None:
         """Release the file; idempotent."""

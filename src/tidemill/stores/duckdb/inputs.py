@@ -39,11 +39,16 @@ class Inputs:
     """Resolves what outputs refer to, for one transaction."""
 
     def __init__(
-        self, session: Session, held_of: Callable[[str], Held | None], shapes: dict[object, tuple[str, ...]]
+        self,
+        session: Session,
+        held_of: Callable[[str], Held | None],
+        shapes: dict[object, tuple[str, ...]],
+        images_max: int = IMAGES_MAX,
     ) -> None:
         self._session = session
         self._held_of = held_of
         self._shapes = shapes
+        self._images_max = images_max
         self._registered: list[str] = []
 
     def slice(self, part: Slice) -> str:
@@ -73,8 +78,10 @@ class Inputs:
 
     def _small(self, part: Slice, held: Held) -> Any:
         """A change set of few rows, consolidated here; None where there are many."""
-        images = self._session.arrow(scan(part, held))
-        return consolidated(part, images) if images.num_rows <= IMAGES_MAX else None
+        if not self._images_max:
+            return None
+        images = self._session.arrow(scan(part, held, self._images_max))
+        return consolidated(part, images) if images.num_rows <= self._images_max else None
 
     def source(self, rows: ArrowStream | Statement) -> Source:
         """The rows of an output as the relation `"@rows"`."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from tidemill.core.errors import OperatorError
+from tidemill.stores.duckdb.changes import IMAGES_MAX
 from tidemill.stores.duckdb.database import Database, Session
 from tidemill.stores.duckdb.layout import Known, create_layout, load, read_epoch
 
@@ -27,18 +28,24 @@ _IDLE_MAX = 4
 
 
 class Site:
-    """One open database in this process."""
+    """One open database in this process.
+
+    Change sets of up to `images_max` images are consolidated in Python (changes.py). `session_type` is what touches
+    DuckDB; a test puts its own there to see what is run, or to let it fail.
+    """
 
     _open: ClassVar[dict[str, Site]] = {}
     _opening: ClassVar[threading.Lock] = threading.Lock()
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, images_max: int = IMAGES_MAX, session_type: type[Session] = Session) -> None:
         self.path = path
+        self.images_max = images_max
+        self._session_type = session_type
         self.lock = threading.Lock()
         self.fence = threading.RLock()
         self.users = 0
         self.shapes: dict[object, tuple[str, ...]] = {}
-        self._database = Database(path)
+        self._database = Database(path, session_type)
         self._idle: list[Session] = []
         self._known: Known | None = None
         try:
@@ -83,7 +90,7 @@ class Site:
                 raise
         self._close_sessions()
         self._database.close()
-        self._database = Database(self.path)
+        self._database = Database(self.path, self._session_type)
         self.writer = self._database.session()
         return load(self.writer)
 

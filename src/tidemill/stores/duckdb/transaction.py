@@ -205,7 +205,7 @@ class DuckDBTransaction:
 
     @contextmanager
     def _inputs(self, session: Session) -> Iterator[Inputs]:
-        inputs = Inputs(session, self._held_to_read, self._site.shapes)
+        inputs = Inputs(session, self._held_to_read, self._site.shapes, self._site.images_max)
         yield inputs
         inputs.release()
 
