@@ -31,7 +31,7 @@ check: setup ## format, lint, types, floors (the tests are `make test`)
 	@echo "check: types"
 	@$(BIN)/mypy
 	@echo "check: floors"
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-cache
 
 bench: setup ## measure speed (results stay on this machine)
 	$(BIN)/python -m bench
