@@ -82,7 +82,9 @@ def import_mapping(text: str, file: str = "mapping.csv", known: Mapping[str, obj
         mapped.command = mapped.command or row["command"]
     without = next((name for name, mapped in jobs.items() if not mapped.command), "")
     if without:
-        raise UserError(f"job {without} has no command", place=file, mend="give one of its lines the command that it runs")
+        raise UserError(
+            f"job {without} has no command", place=file, mend="give one of its lines the command that it runs"
+        )
     if not jobs:
         raise UserError("there is no job in it", place=file, mend=f"write a line for each edge: {','.join(_COLUMNS)}")
     return "\n".join(_toml(jobs, set(known or ())))
