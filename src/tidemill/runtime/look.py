@@ -1,4 +1,7 @@
-"""Looking into the data for what lets a job start: delays (`after`) and gates (rules 20, 21)."""
+"""Looking into the data for what lets a job start: delays (`after`) and gates (rules 20, 21).
+
+When a change arrived is not stored: it counts from the first look that saw it, so a restart can only lengthen a delay.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 
 from tidemill.core import pace
-from tidemill.core.change import OFFSET, Images, Slice
+from tidemill.core.change import OFFSET, WEIGHT, Images, Slice
 from tidemill.core.event import Looked
 from tidemill.core.model import Home, Job
 from tidemill.core.ports import Reader, Store
@@ -18,6 +21,9 @@ from tidemill.runtime.rows import as_table
 
 __all__ = ["Looker"]
 
+Arrivals = list[tuple[int, float]]
+"""(head, when it was first seen), oldest first."""
+
 
 class Looker:
     """Answers `Look` commands from one snapshot of both stores."""
@@ -26,6 +32,7 @@ class Looker:
         self._catalog = catalog
         self._stores = stores
         self._mirrors = mirrors
+        self._seen: dict[str, dict[str, Arrivals]] = {}
 
     def look(self, name: str, now: float, *, release_late: bool = False) -> Looked:
         """The answer for one job at this moment."""
@@ -40,36 +47,44 @@ class Looker:
                 return gate.look(self._catalog, job, reader, now, release_late=release_late)
             own = tables if job.home is Home.TABLES else ledger
             progress = own.progress(name)
-            return _delayed(self._catalog, job, reader, progress.cursors if progress is not None else {}, now)
+            cursors = progress.cursors if progress is not None else {}
+            return self._delayed(job, reader, cursors, now)
         finally:
             tables.rollback()
             ledger.rollback()
 
+    def _delayed(self, job: Job, reader: Reader, cursors: Mapping[str, int], now: float) -> Looked:
+        seen = self._seen.setdefault(job.name, {})
+        ends, next_at = {}, None
+        for asset in job.inputs:
+            cursor, head = cursors.get(asset, 0), reader.head(asset).offset
+            seen[asset] = _arrivals(seen.get(asset, []), cursor, head, now)
+            part = Slice(asset, cursor, head, Images.CHANGES)
+            times = _times(self._catalog, reader, part, seen[asset]) if seen[asset] else []
+            due = pace.delayed(cursor, times, job.after_seconds, now)
+            ends[asset] = head if due.next_at is None else due.end
+            if due.next_at is not None:
+                next_at = due.next_at if next_at is None else min(next_at, due.next_at)
+        is_ready = any(end > cursors.get(asset, 0) for asset, end in ends.items())
+        because = () if is_ready else ("every change is still within its delay (after)",)
+        return Looked(job.name, is_ready, now, ends=ends, next_at=next_at, because=because)
 
-def _delayed(catalog: Catalog, job: Job, reader: Reader, cursors: Mapping[str, int], now: float) -> Looked:
-    ends, next_at = {}, None
-    for asset in job.inputs:
-        cursor, head = cursors.get(asset, 0), reader.head(asset).offset
-        times = _times(catalog, reader, Slice(asset, cursor, head, Images.ADDED), now) if head > cursor else []
-        due = pace.delayed(cursor, times, job.after_seconds, now)
-        ends[asset] = head if times and times[-1][0] <= due.end else due.end
-        if due.next_at is not None:
-            next_at = due.next_at if next_at is None else min(next_at, due.next_at)
-    is_ready = any(end > cursors.get(asset, 0) for asset, end in ends.items())
-    because = () if is_ready else ("every change is still within its delay (after)",)
-    return Looked(job.name, is_ready, now, ends=ends, next_at=next_at, because=because)
+
+def _arrivals(known: Arrivals, cursor: int, head: int, now: float) -> Arrivals:
+    """(head, when it was first seen) of what is not taken yet."""
+    waiting = [(to, at) for to, at in known if to > cursor]
+    return [*waiting, (head, now)] if head > max(cursor, *(to for to, _ in waiting), 0) else waiting
 
 
-def _times(catalog: Catalog, reader: Reader, part: Slice, now: float) -> list[tuple[int, float]]:
-    """(offset, event time) of the new images of a slice; a time that is absent or ahead of the clock counts as now."""
+def _times(catalog: Catalog, reader: Reader, part: Slice, arrivals: Arrivals) -> list[tuple[int, float]]:
+    """(offset, min of event time and arrival) of the changes of a slice; a removed row has the time it had."""
     rows = as_table(reader.read(part))
     column = catalog.assets[part.asset].event_time
-    offsets = rows.column(OFFSET).to_pylist()
-    if not column:
-        return [(offset, now) for offset in offsets]
-    return sorted(
-        (o, min(now, _seconds(v, now))) for o, v in zip(offsets, rows.column(column).to_pylist(), strict=True)
-    )
+    values = rows.column(column).to_pylist() if column else [None] * rows.num_rows
+    lines = zip(rows.column(OFFSET).to_pylist(), rows.column(WEIGHT).to_pylist(), values, strict=True)
+    images = {offset: value for offset, _, value in sorted(lines, key=lambda line: line[:2])}
+    arrived = {offset: next(at for to, at in arrivals if to >= offset) for offset in images}
+    return [(offset, min(arrived[offset], _seconds(value, arrived[offset]))) for offset, value in images.items()]
 
 
 def _seconds(value: object, otherwise: float) -> float:

@@ -31,7 +31,7 @@ from tidemill.runtime.mirror import Mirrors
 from tidemill.runtime.parking import Parking, parked_rows, write_parking
 from tidemill.runtime.rows import row_ids
 
-__all__ = ["CHUNK_CHANGES", "Done", "Performer", "Snapshot"]
+__all__ = ["CHUNK_CHANGES", "Done", "Performer", "Snapshot", "Taken"]
 
 T = TypeVar("T")
 
@@ -53,6 +53,16 @@ class Done:
     def rows_in(self) -> int:
         """How many offsets of the inputs the run took."""
         return sum(to - from_ for from_, to in self.ranges.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a run takes: per input its range, and the slices that show its rows."""
+
+    job: Job
+    ranges: dict[str, tuple[int, int]]
+    rows: list[Slice]
+    is_whole: bool = False
 
 
 class Snapshot:
@@ -125,14 +135,14 @@ class Performer:
         self,
         start: Start,
         transaction: Transaction,
-        looks: Callable[[Job, dict[str, tuple[int, int]], Reader, Reader], T],
+        looks: Callable[[Taken, Reader, Reader], T],
     ) -> T:
-        """Show the change set that a run would take to `looks(job, ranges, inputs, own store)`; writes nothing."""
+        """Show what a run would take to `looks(taken, inputs, own store)`; to be rolled back."""
         job = self.catalog.jobs[start.job]
         plan = self.catalog.plan(job)
         with self._snapshot(job, plan, transaction, catches_up=True) as snapshot:
             run = _Run(self.catalog, job, plan, start, "", transaction, snapshot, Parking())
-            return looks(job, run.ranges(), snapshot, transaction)
+            return looks(run.taken(), snapshot, transaction)
 
     def _snapshot(self, job: Job, plan: Plan, transaction: Transaction, catches_up: bool) -> _OpenSnapshot:
         mirrored = frozenset(self.mirrors.needed(job, plan))
@@ -199,9 +209,16 @@ class _Run:
     snapshot: Snapshot
     parking: Parking
 
-    def ranges(self) -> dict[str, tuple[int, int]]:
-        """The change set that this run takes."""
-        return self._ranges(self.transaction.progress(self.job.name), self._heads())
+    def taken(self) -> Taken:
+        """What this run takes: over the whole (rebuilds, gates) every row that it reads counts as taken."""
+        before, heads = self.transaction.progress(self.job.name), self._heads()
+        ranges = self._ranges(before, heads)
+        if not self._is_whole(before, heads):
+            return Taken(self.job, ranges, [Slice(a, f, t, Images.ADDED) for a, (f, t) in ranges.items() if t > f])
+        self._open_gate()
+        released = self.job.name if self.job.gate is not None else ""
+        rows = [Slice(asset, 0, to, released=released) for asset, (_, to) in ranges.items() if to]
+        return Taken(self.job, ranges, rows, is_whole=True)
 
     def _heads(self) -> dict[str, Head]:
         return {asset: self.snapshot.head(asset) for asset in self.job.inputs}
@@ -212,16 +229,22 @@ class _Run:
         heads = self._heads()
         ranges = self._ranges(before, heads)
         rebuilds = self._is_rebuild(before, heads)
-        opening = self.start.payload if isinstance(self.start.payload, Opening) else None
-        if opening is not None:
-            release(self.transaction, self.job, opening)
-        excluding = self._parked(ranges, rebuilds)
-        whole = rebuilds or self.start.value != "" or (before is None and self._has_leftovers())
+        whole = self._is_whole(before, heads)
+        self._open_gate()
+        excluding = self._parked(ranges, whole)
         rows_out = self._write(ranges, excluding, whole)
         write_parking(self.transaction, self.job, self.parking, self.run)
         progress = self._progress(before, ranges, heads, rebuilds)
         self.transaction.settle(progress, before)
         return Done(progress, {}, ranges, rows_out, len(self.parking.rows))
+
+    def _open_gate(self) -> None:
+        if isinstance(self.start.payload, Opening):
+            release(self.transaction, self.job, self.start.payload)
+
+    def _is_whole(self, before: Progress | None, heads: Mapping[str, Head]) -> bool:
+        is_first = before is None and self._has_leftovers()
+        return is_first or self.start.value != "" or self._is_rebuild(before, heads)
 
     def _ranges(self, before: Progress | None, known: Mapping[str, Head]) -> dict[str, tuple[int, int]]:
         cursors = before.cursors if before is not None else {}
@@ -248,15 +271,16 @@ class _Run:
         generation = heads[asset].generation
         return before is not None and before.generations.get(asset, generation) != generation
 
-    def _parked(self, ranges: Mapping[str, tuple[int, int]], rebuilds: bool) -> dict[str, tuple[str, ...]]:
+    def _parked(self, ranges: Mapping[str, tuple[int, int]], whole: bool) -> dict[str, tuple[str, ...]]:
         """The rows left out of every input: those parked before and not changed since, and those of this run.
 
-        A rebuild tries every row again: what another version could not process may be no trouble to this one.
+        A run over the whole tries every row again: another version may be able to process what the last one could not,
+        and a gate shows rows as they were released, whatever has become of them since.
         """
         excluding: dict[str, tuple[str, ...]] = {}
         standing = parked_rows(self.transaction, self.job)
         for asset, rows in standing.items():
-            changed = set(rows if rebuilds else _changed(self.snapshot, asset, ranges.get(asset, (0, 0))))
+            changed = set(rows if whole else _changed(self.snapshot, asset, ranges.get(asset, (0, 0))))
             self.parking.leaving.extend((asset, row) for row in rows if row in changed)
             excluding[asset] = tuple(row for row in rows if row not in changed)
         for row in self.parking.rows:

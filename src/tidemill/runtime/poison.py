@@ -19,13 +19,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tidemill.core import retry
-from tidemill.core.change import OFFSET, RID, Images, Slice
+from tidemill.core.change import OFFSET, RID
 from tidemill.core.errors import PoisonRecord, TidemillError, TooManyParked
 from tidemill.core.event import Start
 from tidemill.core.model import Job
 from tidemill.core.ports import Progress, Reader
 from tidemill.runtime.parking import ParkedRow, Parking, standing
-from tidemill.runtime.perform import Done, Performer
+from tidemill.runtime.perform import Done, Performer, Taken
 from tidemill.runtime.rows import dicts
 
 __all__ = ["PAYLOAD_CHARACTERS_MAX", "is_of_transform", "perform_without_poison"]
@@ -54,6 +54,7 @@ class _Search:
     recent: list[bool]
     bad: list[ParkedRow] = field(default_factory=list)
     stopped_at: ParkedRow | None = None
+    is_whole: bool = False
 
     def find(self, original: Exception) -> None:
         """Fill `bad` in the order of offsets, until all are found or too many are."""
@@ -157,7 +158,7 @@ def _commit_prefix(search: _Search, original: Exception) -> Done:
     before = _progress(search.performer, search.job)
     cursor = before.cursors.get(stop.asset, 0) if before is not None else 0
     has_succeeded = before is not None and before.succeeded
-    if stop.offset - 1 <= cursor:
+    if search.is_whole or stop.offset - 1 <= cursor:
         raise TooManyParked(
             f"job `{search.job.name}`: more than {retry.PARKED_MAX} of the last {retry.PARKED_WINDOW} rows of "
             f"`{stop.asset}` cannot be processed, the next at offset {stop.offset}: {_reason(original)}",
@@ -175,29 +176,25 @@ def _prepare(performer: Performer, start: Start, run: str, counts_from: int) -> 
     job = performer.catalog.jobs[start.job]
     transaction = performer.stores[job.home].begin()
     try:
-        ranges, candidates, parked = performer.inspect(start, transaction, _candidates)
+        taken, candidates, parked = performer.inspect(start, transaction, _candidates)
     finally:
         transaction.rollback()
-    first = min((from_ for from_, _ in ranges.values()), default=0)
+    first = 0 if taken.is_whole else min((from_ for from_, _ in taken.ranges.values()), default=0)
     parked_at = {row.offset for row in parked}
     low = max(counts_from, first - retry.PARKED_WINDOW)
     recent = [offset in parked_at for offset in range(low + 1, first + 1)]
-    ends = {asset: to for asset, (_, to) in ranges.items()}
-    return _Search(performer, start, run, job, ends, candidates, recent)
+    ends = {asset: to for asset, (_, to) in taken.ranges.items()}
+    return _Search(performer, start, run, job, ends, candidates, recent, is_whole=taken.is_whole)
 
 
-def _candidates(
-    job: Job, ranges: dict[str, tuple[int, int]], snapshot: Reader, own: Reader
-) -> tuple[dict[str, tuple[int, int]], list[ParkedRow], list[ParkedRow]]:
+def _candidates(taken: Taken, snapshot: Reader, own: Reader) -> tuple[Taken, list[ParkedRow], list[ParkedRow]]:
     rows = []
-    for asset, (from_, to) in ranges.items():
-        if to <= from_:
-            continue
-        for row in dicts(snapshot.read(Slice(asset, from_, to, Images.ADDED))):
+    for part in taken.rows:
+        for row in dicts(snapshot.read(part)):
             rid, offset = row.pop(RID), row.pop(OFFSET)
-            rows.append(ParkedRow(asset, rid, offset, "", _payload(row)))
+            rows.append(ParkedRow(part.asset, rid, offset, "", _payload(row)))
     rows.sort(key=lambda row: (row.offset, row.asset, row.rid))
-    return ranges, rows, standing(own, job)
+    return taken, rows, standing(own, taken.job)
 
 
 def _payload(row: dict[str, object]) -> str:

@@ -11,13 +11,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
+from tidemill.testing.simulator.transforms import PAIRED, ROWWISE
 from tidemill.testing.simulator.words import (
     Action,
+    Apply,
     Ask,
     Crash,
     Define,
     Doom,
     Emit,
+    GateSpec,
     Hear,
     History,
     JobSpec,
@@ -35,6 +38,7 @@ from tidemill.testing.simulator.words import (
     SourceSpec,
     Stumble,
     Touch,
+    Trim,
     Trouble,
     Work,
 )
@@ -64,6 +68,7 @@ class _Drawing:
         self.jobs: dict[str, JobSpec] = {}
         self.version = 0
         self.renamed = 0
+        self.trims = random.random() < 0.2
 
     def history(self) -> History:
         self.sources = self._draw_sources()
@@ -78,52 +83,91 @@ class _Drawing:
 
     def _draw_sources(self) -> list[SourceSpec]:
         random = self.random
-        kinds = random.sample(("append", "upsert", "files"), random.randint(1, 2))
-        return [SourceSpec(f"{kind}1", kind, retracts=random.random() < 0.3) for kind in kinds]
+        kinds = random.sample(("append", "append", "upsert", "files", "external"), random.randint(1, 3))
+        if all(kind == "external" for kind in kinds):
+            kinds = [*kinds, "append"]
+        return [self._draw_source(f"{kind}{number}", kind) for number, kind in enumerate(kinds)]
+
+    def _draw_source(self, name: str, kind: str) -> SourceSpec:
+        is_gated = kind == "files" and self.random.random() < 0.6
+        return SourceSpec(name, kind, ("s1", "s2") if is_gated else (), retracts=self.random.random() < 0.3)
+
+    def _kind(self, name: str) -> str:
+        found = next((source.kind for source in self.sources if source.name == name), "")
+        writer = next((spec for spec in self.jobs.values() if spec.output == name), None)
+        return found or ("append" if writer is not None and writer.to_topic else "table")
 
     def _readable(self) -> list[str]:
         tables = [spec.output for spec in self.jobs.values() if spec.takes != "run"]
         return [*(source.name for source in self.sources if source.kind != "external"), *tables]
 
     def _draw_job(self, name: str) -> None:
-        random = self.random
+        shape = self.random.choice(("map", "keep", "split", "sum", "sum", "count", "distinct", "join", "union", "run"))
         readable = self._readable()
-        shape = random.choice(("map", "keep", "split", "sum", "sum", "count", "distinct", "join", "union"))
-        if shape in ("join", "union") and len(readable) > 1:
-            inputs = tuple(random.sample(readable, 2))
-        elif shape in ("join", "union"):
-            return
+        if shape in PAIRED:
+            if len(readable) < 2:
+                return
+            inputs = tuple(self.random.sample(readable, 2))
         else:
-            inputs = (random.choice(readable[-3:]),)
-        is_rowwise = shape in ("map", "keep", "split")
-        spec = JobSpec(
+            inputs = (self.random.choice(readable[-3:]),)
+        self.jobs[name] = self._draw_pace(self._draw_transform(name, shape, inputs))
+
+    def _draw_transform(self, name: str, shape: str, inputs: tuple[str, ...]) -> JobSpec:
+        """A transform of these inputs."""
+        random = self.random
+        if shape == "run":
+            return JobSpec(name, "map", "run", inputs, f"x{name[1:]}")
+        kinds = {self._kind(asset) for asset in inputs}
+        takes = "sql" if random.random() < 0.4 else "full" if shape not in ROWWISE else "row"
+        if takes == "row" and shape == "map" and kinds <= {"append"} and random.random() < 0.4:
+            takes = "table"
+        return JobSpec(
             name,
             shape,
-            "sql" if random.random() < 0.4 else "row" if is_rowwise else "full",
+            takes,
             inputs,
             f"t{name[1:]}",
             factor=random.randint(1, 3),
             poison=random.randrange(13) if random.random() < 0.3 else -1,
             is_keyed=shape in ("sum", "count", "join") and random.random() < 0.7,
+            to_topic=takes == "row" and kinds <= {"append"} and random.random() < 0.4,
+            gate=self._draw_gate(inputs) if takes in ("row", "full") else None,
         )
-        self.jobs[name] = self._draw_pace(spec)
+
+    def _draw_gate(self, inputs: tuple[str, ...]) -> GateSpec | None:
+        random = self.random
+        if not any(source.name in inputs and source.members for source in self.sources) or random.random() < 0.3:
+            return None
+        deadline = random.choice(("", "06:00"))
+        return GateSpec(
+            deadline,
+            random.choice(("wait", "run", "fail")) if deadline else "wait",
+            random.choice(("correct", "correct", "next", "hold")),
+        )
 
     def _draw_pace(self, spec: JobSpec) -> JobSpec:
         """Another mode and trigger for the same transform."""
         random = self.random
-        mode = random.choice(("realtime", "realtime", "microbatch", "batch"))
-        whens = ["", "", "any", "all", "each"]
-        if len(spec.inputs) > 1:
-            whens += [" & ".join(spec.inputs), " | ".join(spec.inputs)]
         schedule = f"0 */{random.choice((1, 6))} * * *" if random.random() < 0.1 else ""
+        starters = [source.name for source in self.sources if source.kind == "external"]
+        delays = spec.gate is None and not schedule and all(self._kind(asset) == "append" for asset in spec.inputs)
         return replace(
             spec,
-            mode=mode,
-            when=random.choice(whens),
+            mode=random.choice(("realtime", "realtime", "microbatch", "batch")),
+            when=self._draw_when(spec),
             schedule=schedule,
-            max_changes=random.choice((0, 5) if schedule else (0, 0, 0, 1, 2, 5)),
-            on_error="stop" if random.random() < 0.1 else "park",
+            on=random.choice(starters) if starters and random.random() < 0.2 else "",
+            after=random.choice((30.0, 600.0)) if delays and random.random() < 0.15 else 0.0,
+            # A reader that takes a few changes at a time cannot begin on a log that was trimmed before it came.
+            max_changes=0 if self.trims else random.choice((0, 5) if schedule else (0, 0, 0, 1, 2, 5)),
+            on_error="stop" if random.random() < 0.1 and spec.takes != "run" else "park",
         )
+
+    def _draw_when(self, spec: JobSpec) -> str:
+        words = ["", "", "any", "all", "each"]
+        if len(spec.inputs) > 1:
+            words += [" & ".join(spec.inputs), " | ".join(spec.inputs)]
+        return self.random.choice(words)
 
     # ----------------------------------------------------------------------------------------------- actions
 
@@ -146,6 +190,11 @@ class _Drawing:
             (2, lambda: Resume(self._job().name)),
             (2, Ask),
             (2, Resync),
+            (1, Apply),
+            (4 if self.trims else 0, Trim),
+            (1, SecondOwner),
+            (2, lambda: Work(self.random.randrange(5), is_old=True)),
+            (2, lambda: Hear(self.random.randrange(5), is_old=True)),
         ]
         while True:
             (draw,) = self.random.choices([draw for _, draw in table], [weight for weight, _ in table])
@@ -207,11 +256,14 @@ class _Drawing:
         spec = self._job()
         if spec.to_topic or spec.takes == "run":
             return None
+        has_outside_readers = any(
+            spec.output in other.inputs and (other.takes == "run" or other.to_topic) for other in self.jobs.values()
+        )
         spec = replace(
             spec,
             factor=random.randint(1, 3),
             poison=random.randrange(13) if random.random() < 0.3 else -1,
-            is_wide=random.random() < 0.3,
+            is_wide=not has_outside_readers and random.random() < 0.3,
         )
         self.jobs[spec.name] = spec
         return Define(spec)
@@ -225,6 +277,3 @@ class _Drawing:
         after = replace(spec, name=f"{spec.name.split('_')[0]}_{self.renamed}", factor=self.random.randint(1, 3))
         self.jobs[after.name] = after
         return Rename(spec.name, after)
-
-
-_LATER = (SecondOwner,)

@@ -221,6 +221,19 @@ class Machine:
         for _ in range(times if found.taken or found.rejected else 0):
             self.loop.post(Landed(asset, found.head, self.site.now, stirs=True))
 
+    def trim(self) -> None:
+        """Forget what every reader is past (as `project/watching.py` does)."""
+        held = self.positions()
+        progress = {**held[Home.TABLES].progress, **held[Home.LEDGER].progress}
+        jobs = [job_of(spec) for spec in self.site.jobs.values()]
+        gated = {asset for job in jobs if job.gate is not None for asset in job.inputs}
+        for name, asset in self.catalog.assets.items():
+            head = self.loop.state.head(name)
+            if asset.home is Home.TABLES and head and name not in gated:
+                readers = [job for job in jobs if name in job.inputs]
+                at = [_needs(progress[job.name], name) for job in readers if job.name in progress]
+                self.stores[Home.TABLES].trim(name, min([head, *filter(None, at)]))
+
     # ------------------------------------------------------------------------------------------------- wiring
 
     def _engines(self) -> Mapping[Takes, Engine]:
@@ -271,6 +284,12 @@ class Machine:
         if self.site.troubles.get(job, 0) > 0:
             self.site.troubles[job] -= 1
             raise OSError("the world around the function is in trouble")
+
+
+def _needs(progress: Progress, asset: str) -> int:
+    """From where on a reader needs an asset's log: from its cursor on, or to the end of a range that is pinned."""
+    pinned = (progress.pinned or {}).get(asset)
+    return progress.cursors.get(asset, 0) or (pinned[1] if pinned is not None else 0)
 
 
 def _about(event: Any) -> str:

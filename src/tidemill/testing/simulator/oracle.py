@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from tidemill.core import when
 from tidemill.core.change import OFFSET, RID, WEIGHT, Change, ChangeSet, Images, Slice
+from tidemill.core.errors import StateCorrupt
 from tidemill.core.mapping import ObjectMapping
 from tidemill.core.model import Home
 from tidemill.core.orchestrate import Phase
@@ -98,15 +99,25 @@ class _Judge:
 
     def _force(self, order: list[str]) -> None:
         """Start what its own condition holds back, until nothing is left that only its condition holds back."""
-        for _ in range(len(order) + 1):
-            shy = [name for name in order if self._is_shy(self.player.site.jobs[name])]
-            if not shy:
+        before: object = None
+        while shy := [name for name in order if self._is_shy(self.player.site.jobs[name])]:
+            reached = [self._reached(self.player.site.jobs[name]) for name in shy]
+            if reached == before:
                 return
+            before = reached
             self.player.force(shy)
             self.player.let_time_pass()
 
+    def _reached(self, spec: JobSpec) -> object:
+        """How far a job has come: its cursors, and the values its gate has released."""
+        progress = self.progress(spec)
+        cursors = dict(progress.cursors) if progress is not None else {}
+        return cursors, self.transaction(job_of(spec).home).head(gate_asset(spec.name)).offset
+
     def _is_shy(self, spec: JobSpec) -> bool:
-        if spec.gate is not None or not self._behind(spec):
+        if spec.gate is not None:
+            return bool(spec.on) or spec.when not in ("", "any", "all")
+        if not self._behind(spec):
             return False
         return bool(spec.on) or not self._condition_holds(spec)
 
@@ -174,8 +185,9 @@ class _Judge:
         sources = [self.player.site.sources[asset] for asset in self._partitioned(spec)]
         values = {value for positions in found.values() for value in positions}
         wrong = gates.check_values(spec.gate, values, sources, {s.name: _arrived(self, s) for s in sources})
-        if wrong:
-            job = self.player.machine.loop.state.jobs[spec.name]
+        job = self.player.machine.loop.state.jobs[spec.name]
+        is_held = job.phase is Phase.HELD and self._has_bad_rows(spec)
+        if wrong and not is_held and self._condition_holds(spec):
             raise Wrong(f"{spec.name}: {wrong}; it is {job.phase} ({job.reason})")
         return found
 
@@ -183,6 +195,12 @@ class _Judge:
         """An asset as the store shows it at an offset (a mirror knows a topic only at the heads it caught up to)."""
         home = Home.TABLES if spec is not None and spec.takes == "sql" else self.home(asset)
         return [(row["k"], row["v"], row.get("day", "")) for row in self.rows(asset, to, home)] if to else []
+
+    def _has_bad_rows(self, spec: JobSpec) -> bool:
+        """Whether rows could hold this job: with `on_error: stop` one does, else only if it never met a good one."""
+        rows = [row for asset in spec.inputs for row in self.truth[asset]]
+        bad = [row for row in rows if raises(spec, row[:2])]
+        return bool(bad) and (spec.on_error == "stop" or self.progress(spec) is None)
 
     def _check_excuse(self, spec: JobSpec) -> None:
         """A job behind its heads must be held for a reason that lies in its rows, or never have been due."""
@@ -249,12 +267,11 @@ class _Judge:
         head = transaction.head(asset)
         if not head.offset:
             return
-        cuts = [head.offset] if head.generation > 1 else sorted({head.offset // 3, 2 * head.offset // 3, head.offset})
-        rows: dict[str, Any] = {}
-        before = 0
-        for cut in cuts:
-            rows = _changes(transaction, asset, before, cut).apply(rows)
-            before = cut
+        cuts = sorted({head.offset // 3, 2 * head.offset // 3, head.offset})
+        try:
+            rows = _replayed(transaction, asset, cuts)
+        except StateCorrupt:
+            rows = _replayed(transaction, asset, [head.offset])
         now = {row.pop(RID): _values(row) for row in self.rows(asset)}
         if rows != now:
             raise Wrong(f"{asset}: its published changes, replayed from nothing, do not give the table")
@@ -332,6 +349,16 @@ def _pair(payload: str) -> Pair:
 
 def _values(row: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted((name, value) for name, value in row.items() if name not in (OFFSET, WEIGHT, RID)))
+
+
+def _replayed(transaction: Transaction, asset: str, cuts: Iterable[int]) -> dict[str, Any]:
+    """The rows that a reader has who took the published changes up to each cut. Raises StateCorrupt where trimmed."""
+    rows: dict[str, Any] = {}
+    before = 0
+    for cut in cuts:
+        rows = _changes(transaction, asset, before, cut).apply(rows)
+        before = cut
+    return rows
 
 
 def _changes(transaction: Transaction, asset: str, from_: int, to: int) -> ChangeSet:

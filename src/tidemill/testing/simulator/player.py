@@ -154,6 +154,9 @@ class Player:
     def _resync(self, _action: words.Resync) -> None:
         self.machine.resync()
 
+    def _trim(self, _action: words.Trim) -> None:
+        self.machine.trim()
+
     def _secondowner(self, _action: words.SecondOwner) -> None:
         self.old, self.machine = self.machine, self.factory(self.site)
 
@@ -217,6 +220,8 @@ class Player:
             self._send_good_row(source)
         self._look_around()
         self._apply(words.Apply())
+        self.let_time_pass()
+        self.machine.loop.post(Requested(self.site.now))
         self.let_time_pass()
         self._uncap()
 

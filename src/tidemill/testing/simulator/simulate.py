@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from tidemill.testing.simulator.generate import SIZE, history_of
@@ -33,18 +33,27 @@ def play(history: History, factory: MachineFactory = Machine) -> str:
 
 
 def shrunk(history: History, factory: MachineFactory = Machine) -> History:
-    """A part of the history that is wrong too, from which nothing more can be dropped."""
-    history = _without_actions(history, factory)
-    return _without_actions(_without_jobs(history, factory), factory)
+    """A part of the history that is wrong in the same way, from which nothing more can be dropped."""
+    kind = _kind(play(history, factory))
+
+    def is_wrong(less: History) -> bool:
+        return _kind(play(less, factory)) == kind
+
+    history = _without_actions(history, is_wrong)
+    return _without_actions(_without_jobs(history, is_wrong), is_wrong)
 
 
-def _without_actions(history: History, factory: MachineFactory) -> History:
+def _kind(wrong: str) -> str:
+    return wrong.partition(":")[0]
+
+
+def _without_actions(history: History, is_wrong: Callable[[History], bool]) -> History:
     width = max(1, len(history.actions) // 2)
     while width:
         at = 0
         while at < len(history.actions):
             less = replace(history, actions=history.actions[:at] + history.actions[at + width :])
-            if play(less, factory):
+            if is_wrong(less):
                 history = less
             else:
                 at += width
@@ -52,10 +61,11 @@ def _without_actions(history: History, factory: MachineFactory) -> History:
     return history
 
 
-def _without_jobs(history: History, factory: MachineFactory) -> History:
+def _without_jobs(history: History, is_wrong: Callable[[History], bool]) -> History:
     for spec in reversed(history.jobs):
         less = replace(history, jobs=tuple(each for each in history.jobs if each != spec))
-        if play(less, factory):
+        is_read = any(spec.output in each.inputs for each in less.jobs)
+        if not is_read and is_wrong(less):
             history = less
     return history
 

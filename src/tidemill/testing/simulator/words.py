@@ -36,6 +36,7 @@ __all__ = [
     "SourceSpec",
     "Stumble",
     "Touch",
+    "Trim",
     "Trouble",
     "Work",
 ]
@@ -257,6 +258,11 @@ class Resync:
 
 
 @dataclass(frozen=True, slots=True)
+class Trim:
+    """The owner forgets images of tables that every reader is past (rule 27)."""
+
+
+@dataclass(frozen=True, slots=True)
 class SecondOwner:
     """A second process takes the project over while the first one goes on."""
 
@@ -284,6 +290,7 @@ Action = (
     | Ask
     | Resync
     | SecondOwner
+    | Trim
 )
 
 
