@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from tidemill.core.change import Appended, Became, Images, Replaced, Slice, Statement
@@ -168,6 +169,27 @@ def test_a_description_has_the_exact_types(store: DuckDBStore) -> None:
     }
     with pytest.raises(BrokenJob):
         store.describe("SELECT nope FROM t", shapes)
+
+
+class Endless:
+    """Many rows that are made while they are read, and readable again: as a spool on disk is."""
+
+    def __init__(self, batches: int) -> None:
+        self.batches = batches
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        size = 40_000
+        made = (rows(*((b * size + n, "x" * 50) for n in range(size))).to_batches()[0] for b in range(self.batches))
+        return pa.RecordBatchReader.from_batches(rows().schema, made).__arrow_c_stream__(requested_schema)
+
+
+def test_rows_that_do_not_fit_in_memory_are_streamed(store: DuckDBStore) -> None:
+    given = Endless(14)
+    assert write(store, "t", Appended(given)) == 560_000
+    assert write(store, "u", Became(given, ("id",))) == 560_000
+    assert write(store, "u", Became(given, ("id",))) == 0
+    [found] = store.query("SELECT count(*) AS n, bool_and(id = _from - 2) AS ordered FROM store.t").to_pylist()
+    assert found == {"n": 560_000, "ordered": True}
 
 
 # Queries.
@@ -522,8 +544,20 @@ def test_a_group_of_runs_stores_its_progress_once(counted: DuckDBStore) -> None:
     assert _run(counted, *given) == ["INSERT"] * 4 + ["UPDATE"]
 
 
-def test_a_difference_is_three_statements(counted: DuckDBStore) -> None:
+def test_replacing_a_few_rows_looks_at_them_first(counted: DuckDBStore) -> None:
     given = rows((9, "z"), parent=["0"], ordinal=[0])
+    assert _run(counted, Replaced(given, ["0"])) == ["SELECT", "UPDATE", "INSERT", "UPDATE"]
+    assert _run(counted, Replaced(given, ["0"])) == ["SELECT", "UPDATE"]
+    assert _run(counted, Replaced(rows((1, "n"), parent=["new"], ordinal=[0]), ["new"])) == [
+        "SELECT",
+        "INSERT",
+        "UPDATE",
+    ]
+
+
+def test_a_difference_is_three_statements(counted: DuckDBStore) -> None:
+    many = [(n, "z") for n in range(100)]
+    given = rows(*many, parent=["0"] * 100, ordinal=list(range(100)))
     assert _run(counted, Replaced(given, ["0"])) == ["CREATE", "UPDATE", "INSERT", "UPDATE"]
     assert _run(counted, Replaced(given, ["0"])) == ["CREATE", "UPDATE"]
     assert _run(counted, Became(rows((1, "q")), ("id",))) == ["CREATE", "UPDATE", "INSERT", "UPDATE"]

@@ -20,7 +20,7 @@ from tidemill.core.change import FROM, OFFSET, RID, UNTIL, WEIGHT, Images, Slice
 from tidemill.stores.duckdb.layout import Held, table_name
 from tidemill.stores.duckdb.slices import not_excluded, touched
 
-__all__ = ["IMAGES_MAX", "consolidated", "scan"]
+__all__ = ["IMAGES_MAX", "consolidated", "is_same", "scan"]
 
 IMAGES_MAX = 2_000
 """Images up to which Python consolidates, unless told otherwise."""
@@ -47,16 +47,17 @@ def consolidated(part: Slice, images: Any) -> Any:
         elif not went:
             new[rid] = place
         last[rid] = max(last.get(rid, 0), until if went else from_)
-    same = {rid for rid in old.keys() & new.keys() if _is_same(values, old[rid], new[rid])}
+    same = {rid for rid in old.keys() & new.keys() if is_same(values, old[rid], values, new[rid])}
     lines = [(last[rid], rid, 1, place) for rid, place in new.items() if rid not in same]
     if part.images == Images.CHANGES:
         lines += [(last[rid], rid, -1, place) for rid, place in old.items() if rid not in same]
     return _table(sorted(lines), values, part.images == Images.CHANGES)
 
 
-def _is_same(values: Any, one: int, other: int) -> bool:
-    """Whether two images are equal, as IS NOT DISTINCT FROM has it: NaN is equal to itself."""
-    return all(_is_same_value(column[one], column[other]) for column in values.columns)
+def is_same(ours: Any, our: int, others: Any, other: int) -> bool:
+    """Whether two rows of tables of one shape are equal, as IS NOT DISTINCT FROM has it: NaN is equal to itself."""
+    pairs = zip(ours.columns, others.columns, strict=True)
+    return all(_is_same_value(column[our], another[other]) for column, another in pairs)
 
 
 def _is_same_value(one: Any, other: Any) -> bool:

@@ -14,6 +14,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,9 @@ DUPLICATES = "@duplicates@"
 
 CHECKPOINT_THRESHOLD = "64MB"
 """Write-ahead log that is kept before a commit pays for a checkpoint: fewer, rarer pauses; a start replays it."""
+
+STREAMED_BYTES = 32 * 1024 * 1024
+"""Rows handed over that take more memory than this are streamed."""
 
 _FULL = re.compile(r"no space left|disk (is )?full|disk quota|ENOSPC|could not write all bytes", re.IGNORECASE)
 _MENDS = {
@@ -218,6 +222,20 @@ def _not_opened(path: str, error: Exception) -> OperatorError:
 def table_of(rows: Any) -> Any:
     """An Arrow stream as a table."""
     return rows if isinstance(rows, pa.Table) else pa.table(rows)
+
+
+def in_memory(rows: Any) -> Any:
+    """An Arrow stream as a table where it is short, else as a reader that can be read once."""
+    if isinstance(rows, pa.Table):
+        return rows
+    reader = pa.RecordBatchReader.from_stream(rows)
+    batches, count = [], 0
+    for batch in reader:
+        batches.append(batch)
+        count += batch.nbytes
+        if count > STREAMED_BYTES:
+            return pa.RecordBatchReader.from_batches(reader.schema, chain(batches, reader))
+    return pa.Table.from_batches(batches, reader.schema)
 
 
 warnings.filterwarnings("ignore", message="Arrow output on a DB-API result", category=UserWarning)

@@ -8,7 +8,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -16,11 +16,11 @@ import pyarrow as pa
 from tidemill.core.change import OFFSET, ORDINAL, PARENT, RID, UNTIL, WEIGHT, ArrowStream, Images, Slice, Statement
 from tidemill.core.errors import NotFound
 from tidemill.stores.duckdb.changes import IMAGES_MAX, consolidated, scan
-from tidemill.stores.duckdb.database import Session, literal, quoted, table_of
+from tidemill.stores.duckdb.database import Session, in_memory, literal, quoted, table_of
 from tidemill.stores.duckdb.difference import ROWS_NAME, Source
 from tidemill.stores.duckdb.layout import CURRENT, Held, table_name
 from tidemill.stores.duckdb.slices import Gated, check, gate_of, has_old_images, relation
-from tidemill.stores.duckdb.values import as_values, is_faithful
+from tidemill.stores.duckdb.values import ROWS_MAX, as_values, is_faithful
 
 __all__ = ["INPUT_PREFIX", "PLACE", "Inputs"]
 
@@ -50,6 +50,7 @@ class Inputs:
         self._shapes = shapes
         self._images_max = images_max
         self._registered: list[str] = []
+        self._scanned: dict[str, Any] = {}
 
     def slice(self, part: Slice) -> str:
         """A slice as a SELECT."""
@@ -80,22 +81,37 @@ class Inputs:
         """A change set of few rows, consolidated here; None where there are many."""
         if not self._images_max:
             return None
-        images = self._session.arrow(scan(part, held, self._images_max))
+        text = scan(part, held, self._images_max)
+        if text not in self._scanned:
+            self._scanned[text] = self._session.arrow(text)
+        images = self._scanned[text]
         return consolidated(part, images) if images.num_rows <= self._images_max else None
 
     def source(self, rows: ArrowStream | Statement) -> Source:
         """The rows of an output as the relation `"@rows"`."""
-        return self._of_statement(rows) if isinstance(rows, Statement) else self._of_arrow(table_of(rows))
+        if isinstance(rows, Statement):
+            return self._of_statement(rows)
+        held = in_memory(rows)
+        return self._of_arrow(held) if isinstance(held, pa.Table) else self._of_stream(held)
 
-    def identities(self, parents: Any) -> str:
-        """Row identities, given as text or as a slice, as the inside of an IN."""
-        if isinstance(parents, Slice):
-            held = self._held(parents)
-            table = self._small(parents, held) if has_old_images(parents, held) else None
-            if table is None:
-                return f"SELECT {RID} FROM ({self.slice(parents)})"
-            parents = dict.fromkeys(table.column(RID).to_pylist())
-        return ", ".join(map(literal, parents)) or "NULL"
+    def few_rows(self, rows: Any) -> Any:
+        """The rows of an output as an Arrow table, where they are few; None where they are many."""
+        if not self._images_max:
+            return None
+        if isinstance(rows, Statement):
+            source = self._of_statement(rows)
+            rows = self._session.arrow(f"{source.prefix}SELECT * FROM {quoted(ROWS_NAME)} LIMIT {ROWS_MAX + 1}")
+        return rows if isinstance(rows, pa.Table) and rows.num_rows <= ROWS_MAX else None
+
+    def identities(self, parents: Sequence[str] | Slice) -> list[str] | str:
+        """Row identities: a list where they are few enough to be looked at, else the SELECT of a slice."""
+        if not isinstance(parents, Slice):
+            return list(parents)
+        held = self._held(parents)
+        table = self._small(parents, held) if has_old_images(parents, held) else None
+        if table is None:
+            return f"SELECT {RID} FROM ({self.slice(parents)})"
+        return list(dict.fromkeys(table.column(RID).to_pylist()))
 
     def release(self) -> None:
         """Forget what was registered."""
@@ -109,6 +125,11 @@ class Inputs:
         if values is None:
             self._register(ROWS_NAME, placed)
         return Source((values,) if values else (), names, PLACE, table.num_rows == 0, _is_distinct(table))
+
+    def _of_stream(self, reader: Any) -> Source:
+        """Rows that are read while they are written, because they may not fit in memory."""
+        self._register(ROWS_NAME, reader)
+        return Source((), tuple(reader.schema.names), "row_number() OVER ()")
 
     def _of_statement(self, statement: Statement) -> Source:
         relations = {

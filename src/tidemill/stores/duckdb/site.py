@@ -30,7 +30,8 @@ _IDLE_MAX = 4
 class Site:
     """One open database in this process.
 
-    Change sets of up to `images_max` images are consolidated in Python (changes.py). `session_type` is what touches
+    Change sets of up to `images_max` images are consolidated, and a few rows are
+    replaced, in Python (changes.py, few.py); 0 leaves all of it to SQL. `session_type` is what touches
     DuckDB; a test puts its own there to see what is run, or to let it fail.
     """
 
@@ -61,12 +62,13 @@ class Site:
     def at(cls, path: str) -> Site:
         """The site of a path: the one that is open in this process, or a new one."""
         if path == ":memory:":
-            return cls(path)
+            return cls(path).join()
         resolved = str(Path(path).resolve())
         with cls._opening:
             site = cls._open.get(resolved)
             if site is None:
                 site = cls._open[resolved] = cls(resolved)
+            site.users += 1
             return site
 
     @property
@@ -127,9 +129,11 @@ class Site:
                 return
         session.close()
 
-    def join(self) -> None:
+    def join(self) -> Site:
         """One more store object uses this site."""
-        self.users += 1
+        with Site._opening:
+            self.users += 1
+        return self
 
     def leave(self) -> None:
         """One store object fewer; the last one closes the database."""

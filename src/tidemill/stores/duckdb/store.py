@@ -35,8 +35,7 @@ class DuckDBStore:
     home = Home.TABLES
 
     def __init__(self, path: str | Path, *, site: Site | None = None) -> None:
-        self._site = site or Site.at(str(path))
-        self._site.join()
+        self._site = site.join() if site else Site.at(str(path))
         self._epoch = self._site.epoch
         self._transactions: weakref.WeakSet[DuckDBTransaction] = weakref.WeakSet()
         self._is_closed = False
@@ -167,13 +166,7 @@ class DuckDBStore:
         path = folder / "tables.duckdb"
         partial = folder / "tables.duckdb.partial"
         partial.unlink(missing_ok=True)
-        session = self._asked(lambda session: session)
-        session.run(f"ATTACH {literal(str(partial))} AS backup")
-        try:
-            session.run(f"COPY FROM DATABASE {CATALOG} TO backup")
-            session.run("CHECKPOINT backup")
-        finally:
-            session.run("DETACH backup")
+        self._asked(lambda session: _copy(session, partial))
         partial.replace(path)
         return path
 
@@ -208,6 +201,16 @@ class DuckDBStore:
     def _check_open(self) -> None:
         if self._is_closed:
             raise OperatorError("the store is closed", mend="open it again")
+
+
+def _copy(session: Session, target: Path) -> None:
+    """Copy the database, as it is in one snapshot, into a file."""
+    session.run(f"ATTACH {literal(str(target))} AS backup")
+    try:
+        session.run(f"COPY FROM DATABASE {CATALOG} TO backup")
+        session.run("CHECKPOINT backup")
+    finally:
+        session.run("DETACH backup")
 
 
 def _type_name(text: str) -> str:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tidemill.core.change import OFFSET, Appended, ArrowStream, Became, Output, Slice, Statement
+from tidemill.core.change import OFFSET, ArrowStream, Became, Output, Replaced, Slice, Statement
 from tidemill.core.errors import (
     BrokenJob,
     Conflict,
@@ -32,7 +32,7 @@ from tidemill.core.errors import (
     StateCorrupt,
 )
 from tidemill.core.ports import Head, Progress, Table
-from tidemill.stores.duckdb.database import Session, quoted
+from tidemill.stores.duckdb.database import Session, in_memory, literal, quoted
 from tidemill.stores.duckdb.difference import (
     ROWS_NAME,
     Source,
@@ -44,6 +44,7 @@ from tidemill.stores.duckdb.difference import (
     given,
     opening,
 )
+from tidemill.stores.duckdb.few import PARENTS_MAX, current_rows, few_changes
 from tidemill.stores.duckdb.inputs import Inputs
 from tidemill.stores.duckdb.layout import Held, Known, create_asset, drop_asset, save
 from tidemill.stores.duckdb.site import Site
@@ -132,22 +133,13 @@ class DuckDBTransaction:
             raise NotFound(f"the store has no asset {asset}", mend="define it before writing it")
         with self._inputs(session) as inputs, self._breaking():
             self._end_images(asset)
+            if isinstance(output, Replaced):
+                return self._replace(session, held, inputs, output)
             source = inputs.source(output.rows)
             if isinstance(output, Became):
                 return self._apply(session, held, _whole(source, held, output.key), None, False)
             has_offsets = output.head is not None and OFFSET in source.names
-            if isinstance(output, Appended):
-                return self._append(session, held, source, output.head, has_offsets)
-            parents = "" if output.parents is None else inputs.identities(output.parents)
-            text = difference(
-                source,
-                held,
-                given(source),
-                has_offsets=has_offsets,
-                parents=parents,
-                is_distinct=source.is_distinct,
-            )
-            return self._apply(session, held, text, output.head, has_offsets)
+            return self._append(session, held, source, output.head, has_offsets)
 
     def settle(self, progress: Progress, expected: Progress | None) -> None:
         """See `Transaction.settle`."""
@@ -214,9 +206,9 @@ class DuckDBTransaction:
         """What fails in here leaves nothing but `rollback`; a slice that is refused has not failed."""
         try:
             yield
-        except (StateCorrupt, NotFound):
-            raise
         except BaseException as error:
+            if isinstance(error, StateCorrupt | NotFound) and error.__cause__ is None:
+                raise
             self._is_broken = True
             if isinstance(error, OperatorError):
                 self._site.learn(None)
@@ -229,6 +221,43 @@ class DuckDBTransaction:
         count = 0 if source.is_empty else session.run(appending(held, source, base, has_offsets=has_offsets))
         self._stage(held, base, count, head, opened=count, closed=0)
         return count
+
+    def _replace(self, session: Session, held: Held, inputs: Inputs, output: Replaced) -> int:
+        """Make the difference for some parents: here where rows and parents are few, else in SQL."""
+        rows = output.rows if isinstance(output.rows, Statement) else in_memory(output.rows)
+        parents = None if output.parents is None else inputs.identities(output.parents)
+        if isinstance(parents, list) and len(parents) <= PARENTS_MAX:
+            count = self._replace_few(session, held, inputs.few_rows(rows), parents, output.head)
+            if count is not None:
+                return count
+        source = inputs.source(rows)
+        has_offsets = output.head is not None and OFFSET in source.names
+        text = difference(
+            source,
+            held,
+            given(source),
+            has_offsets=has_offsets,
+            parents=", ".join(map(literal, parents)) or "NULL" if isinstance(parents, list) else parents or "",
+            is_distinct=source.is_distinct,
+        )
+        return self._apply(session, held, text, output.head, has_offsets)
+
+    def _replace_few(self, session: Session, held: Held, rows: Any, parents: list[str], head: int | None) -> int | None:
+        if rows is None:
+            return None
+        base = _base(held, head)
+        old = session.arrow(current_rows(held, parents))
+        made = few_changes(held, rows, parents, old=old, base=base, head=head)
+        if made is None:
+            return None
+        if made.ended and self._exclusive:
+            session.run(made.closing(held))
+        elif made.ended:
+            self._staged.closings.setdefault(held.asset, []).append(made.closing(held))
+        if made.opening:
+            session.run(made.opening)
+        self._stage(held, base, made.count, head, opened=made.begun, closed=len(made.ended))
+        return made.count
 
     def _apply(self, session: Session, held: Held, text: str, head: int | None, has_offsets: bool) -> int:
         """Apply a difference: close what it closes, open what it opens."""

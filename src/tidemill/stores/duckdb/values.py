@@ -19,7 +19,7 @@ import pyarrow as pa
 from tidemill.core.model import Column
 from tidemill.stores.duckdb.database import literal, quoted
 
-__all__ = ["as_values", "is_faithful"]
+__all__ = ["ROWS_MAX", "as_values", "is_faithful"]
 
 ROWS_MAX = 32
 BYTES_MAX = 65_536
