@@ -20,6 +20,7 @@ __all__ = [
     "NotFound",
     "OperatorError",
     "PoisonRecord",
+    "RunCancelled",
     "StateCorrupt",
     "StateTooNew",
     "StorageFull",
@@ -53,6 +54,10 @@ class UserError(TidemillError):
 
 class DefinitionError(UserError):
     """An asset or job does not load: the old definition is kept and an alarm raised."""
+
+
+class RunCancelled(UserError):
+    """A person cancelled this run: nothing of it is committed, and its job is paused."""
 
 
 class NotFound(UserError):

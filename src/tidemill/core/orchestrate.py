@@ -73,7 +73,7 @@ class State:
         self.active: set[str] = set()
         self.looking: set[str] = set()
         self.only = only
-        self.drains = False
+        self.drained: set[str] = set()
         self.waits = Waits(self.mapping, self.head)
         self.moments = moments
         self.turn = 0
@@ -328,8 +328,9 @@ def _on_resumed(state: State, event: Resumed, commands: list[Command]) -> None:
 
 
 def _on_requested(state: State, event: Requested, commands: list[Command]) -> None:
-    state.drains = True
-    for name in event.jobs or tuple(state.jobs):
+    names = event.jobs or tuple(state.jobs)
+    state.drained.update(names)
+    for name in names:
         job = state.jobs.get(name)
         if job is None:
             continue
@@ -340,7 +341,7 @@ def _on_requested(state: State, event: Requested, commands: list[Command]) -> No
 
 
 def _on_drained(state: State, _event: Drained, _commands: list[Command]) -> None:
-    state.drains = False
+    state.drained.clear()
 
 
 _HANDLERS: dict[type, Callable[[State, Any, list[Command]], None]] = {
@@ -506,7 +507,7 @@ def _moment(state: State, job: JobState) -> float:
     if definition.schedule and state.moments is not None:
         return state.moments(definition.schedule, job.served_at)
     if definition.mode is Mode.MICROBATCH and not definition.on:
-        return 0.0 if state.drains else job.served_at + definition.every_seconds
+        return 0.0 if definition.name in state.drained else job.served_at + definition.every_seconds
     return 0.0
 
 
@@ -565,7 +566,6 @@ def _is_unsettled(state: State, name: str, targets: Mapping[str, int], begun_in:
     if job.looking.is_out:
         # A no to a look that was asked since the wait began stands, whatever news came after it.
         return job.looked is None or job.looked.is_ready or job.answers_from < begun_in
-    if job.phase is not Phase.IDLE or not _due(state, job, at).is_ready:
-        return False
     # Whether a gate has another value to take is not in its cursors: it is looked at first.
-    return job.job.gate is not None or any(job.cursors.get(a, 0) < targets.get(a, 0) for a in job.job.inputs)
+    is_below = job.job.gate is not None or any(job.cursors.get(a, 0) < targets.get(a, 0) for a in job.job.inputs)
+    return is_below and job.phase is Phase.IDLE and _due(state, job, at).is_ready

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tidemill.core.errors import Conflict, Fenced, JobFailed, PoisonRecord, StorageFull, TidemillError
+from tidemill.core.errors import Conflict, Fenced, JobFailed, PoisonRecord, RunCancelled, StorageFull, TidemillError
 
 __all__ = [
     "BACKOFF_BASE_SECONDS",
@@ -54,6 +54,8 @@ class Failure(StrEnum):
     """No room to write: wait for room, for ever."""
     FENCED = "fenced"
     """This process is no longer the owner."""
+    CANCELLED = "cancelled"
+    """A person cancelled the run."""
     WAITS = "waits"
     """Nothing failed: the run waits for a person (`hold_above`, `on_late: hold`)."""
 
@@ -78,6 +80,7 @@ class Verdict:
 def failure_of(error: BaseException) -> Failure:
     """The kind of failure an exception means; the class decides, never its text."""
     table: tuple[tuple[type[BaseException], Failure], ...] = (
+        (RunCancelled, Failure.CANCELLED),
         (Fenced, Failure.FENCED),
         (Conflict, Failure.CONFLICT),
         (StorageFull, Failure.STORAGE),

@@ -16,14 +16,14 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from tidemill.core.errors import JobFailed, UserError
 from tidemill.core.ports import Work
 
-__all__ = ["ENVIRONMENT", "CommandFailed", "CommandTimedOut", "payload", "run_command"]
+__all__ = ["ENVIRONMENT", "CommandFailed", "CommandTimedOut", "end_command", "payload", "run_command"]
 
 ENVIRONMENT = "TIDEMILL_RUN"
 """The environment variable that a command reads."""
@@ -67,8 +67,12 @@ def run_command(
     log: Path,
     files: Files | None = None,
     environment: Mapping[str, str] | None = None,
+    started: Callable[[subprocess.Popen[bytes]], None] = lambda _: None,
 ) -> None:
-    """Run a job's command once, to its end. Raises CommandFailed, CommandTimedOut, or UserError where there is none."""
+    """Run a job's command once, to its end; `started` is told the process, so that it can be ended.
+
+    Raises CommandFailed, CommandTimedOut, or UserError where there is no such program.
+    """
     command = json.loads(work.job.transform)
     told = json.dumps(payload(work, key, files), ensure_ascii=False)
     surroundings = {**_surroundings(), **(environment or {}), ENVIRONMENT: told}
@@ -85,7 +89,13 @@ def run_command(
                 place=str(work.job.place),
                 mend="name a program that is on PATH, or give its path from the project's folder",
             ) from error
+        started(process)
         _finish(process, work, output, log)
+
+
+def end_command(process: subprocess.Popen[bytes]) -> None:
+    """End a command and all it started: asked first, then killed."""
+    _end(process)
 
 
 def _surroundings() -> dict[str, str]:

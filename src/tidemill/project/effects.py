@@ -7,8 +7,9 @@ Rules of this file:
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +19,7 @@ from tidemill.connectors.extract import write_extract
 from tidemill.core.change import RID, Images, Slice, Statement
 from tidemill.core.model import AssetKind, Job, Takes
 from tidemill.core.ports import Reader, Work
-from tidemill.engines.command import run_command
+from tidemill.engines.command import end_command, run_command
 from tidemill.engines.duckdb import DuckDBEngine
 from tidemill.engines.python import PythonEngine
 from tidemill.runtime.catalog import Catalog
@@ -71,6 +72,7 @@ class Effects:
     sql: DuckDBEngine
     folder: Path
     logs: RunLogs
+    _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def of(self, job: Job) -> Effect:
         """The effect of this job's runs."""
@@ -84,8 +86,28 @@ class Effects:
         return self.python.effect(work, reader, key, self.logs.writer(work.run))
 
     def _command(self, work: Work, reader: Reader, key: str) -> Mapping[str, str]:
-        run_command(work, key, folder=self.folder, log=self.logs.path(work.run), files=self._files(work, reader))
+        try:
+            run_command(
+                work,
+                key,
+                folder=self.folder,
+                log=self.logs.path(work.run),
+                files=self._files(work, reader),
+                started=lambda process: self._processes.__setitem__(work.run, process),
+            )
+        finally:
+            self._processes.pop(work.run, None)
         return {}
+
+    def is_going(self, run: str) -> bool:
+        """Whether the command of a run has been started and has not ended."""
+        return run in self._processes
+
+    def end(self, run: str) -> None:
+        """End the command of a run, where it is one that is going on."""
+        process = self._processes.get(run)
+        if process is not None:
+            end_command(process)
 
     def _files(self, work: Work, reader: Reader) -> dict[str, list[str]]:
         """The files whose rows changed in the run's range, per files input."""

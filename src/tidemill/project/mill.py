@@ -265,18 +265,26 @@ class Mill:
         return self._tell(job, Resumed(job, self.machine.clock.now()))
 
     def cancel(self, run: str) -> Json:
-        """Cancel a run that is going on: its result is not committed, its job is paused."""
+        """Cancel a run that is going on: nothing of it is committed, and its job is paused."""
         found = self.runs(run=run, limit=1)
         if not found:
             raise NotFound(f"there is no run {run}", mend="list them with: tidemill runs --state running")
-        raise UserError(f"run {run} is {found[0]['state']}", mend="pause its job, or stop the owner")
+        job, state = str(found[0]["job"]), str(found[0]["state"])
+        if state not in ("running", "retrying"):
+            raise UserError(f"run {run} is {state}: it is over", mend="see: tidemill runs --state running")
+        self.pause(job)
+        self.machine.services.performer.cancelled.add(run)
+        self.machine.effects.end(run)
+        if state == "retrying":
+            self.machine.journal.fail(run, job, "cancelled by a person", "cancelled")
+        return {"run": run, "state": "cancelled"}
 
     def apply(self) -> Json:
-        """Apply the definitions that wait for it, and let held runs go."""
+        """Apply the definitions that wait for it, and let held runs go: exactly the ranges that were pinned."""
         applied = living.apply_pending(self.machine)
         held = [name for name, job in self.machine.loop.state.jobs.items() if job.phase == "held"]
         for name in held:
-            self.machine.released.add(name)
+            reports.release(self.machine, name)
             self.machine.services.late_releases.add(name)
             self.machine.loop.post(Resumed(name, self.machine.clock.now()))
         return {"applied": applied, "released": held}

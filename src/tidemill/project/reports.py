@@ -26,6 +26,7 @@ from tidemill.core.orchestrate import Phase
 from tidemill.core.ports import Plan, Progress
 from tidemill.project.wiring import Machine
 from tidemill.runtime.landing import landings_asset
+from tidemill.runtime.outside import idempotency_key
 from tidemill.runtime.parking import standing
 from tidemill.runtime.rows import dicts
 from tidemill.sql import analyse, expand, parse
@@ -42,6 +43,7 @@ __all__ = [
     "moved",
     "plain_rows",
     "plan",
+    "release",
     "restart_parked_count",
     "status",
 ]
@@ -382,6 +384,13 @@ def moved(machine: Machine, name: str, start: str) -> Progress:
         return progress
     finally:
         transaction.rollback()
+
+
+def release(machine: Machine, name: str) -> None:
+    """Let the pinned work of a held job go, and no other (rule 26)."""
+    progress = machine.ledger.positions().progress.get(name)
+    if progress is not None and progress.pinned is not None:
+        machine.ledger.note("released", name, idempotency_key(name, progress.pinned))
 
 
 def _offset(text: str) -> int:

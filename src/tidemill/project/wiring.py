@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class SystemClock:
 class Machine:
     """An assembled project: everything that runs it.
 
-    `released` are held jobs that a person let go; `pending` the definitions that wait for `apply` (None: a removal).
+    `pending` are the definitions that wait for `apply` (None: a removal).
     """
 
     definitions: Definitions
@@ -69,9 +69,9 @@ class Machine:
     workers: ThreadWorkers
     loop: Loop
     services: Services
+    effects: Effects
     landings: dict[str, Landing] = field(default_factory=dict)
     pending: dict[str, Job | None] = field(default_factory=dict)
-    released: set[str] = field(default_factory=set)
 
     @property
     def stores(self) -> dict[Home, SQLiteStore | DuckDBStore]:
@@ -107,10 +107,9 @@ def assemble(definitions: Definitions, *, only: frozenset[str] | None = None) ->
     mirrors = Mirrors(catalog, tables, ledger)
     journal = LedgerJournal(ledger, catalog, clock)
     logs = RunLogs(folder / "logs")
-    released: set[str] = set()
     effects = Effects(catalog, python, sql, definitions.folder, logs)
     performer = Performer(catalog, stores, mirrors)
-    outside = Outside(catalog, stores, mirrors, effects.of, released.__contains__)
+    outside = Outside(catalog, stores, mirrors, effects.of, _is_released(ledger), performer.check_cancelled)
     services = Services(performer, outside, Looker(catalog, stores, mirrors), journal, clock, random.random)
     services.counts_from = lambda name: int(ledger.notes("counts_from").get(name, 0))
     workers = ThreadWorkers()
@@ -129,7 +128,7 @@ def assemble(definitions: Definitions, *, only: frozenset[str] | None = None) ->
         workers=workers,
         loop=Loop(state, services, workers),
         services=services,
-        released=released,
+        effects=effects,
     )
     declare_topics(machine, definitions.assets)
     learn_columns(machine)
@@ -137,6 +136,11 @@ def assemble(definitions: Definitions, *, only: frozenset[str] | None = None) ->
         if asset.kind is AssetKind.FILES:
             with_columns(machine, asset)
     return machine
+
+
+def _is_released(ledger: SQLiteStore) -> Callable[[str], bool]:
+    """Whether a person let the work of this idempotency key go: durable, for the run may outlive this process."""
+    return lambda key: key in ledger.notes("released").values()
 
 
 def learn_columns(machine: Machine) -> None:

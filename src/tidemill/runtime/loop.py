@@ -55,6 +55,9 @@ class Lane:
 
 Task = Callable[[], None]
 
+_STATES = {Failure.WAITS: "held", Failure.CANCELLED: "cancelled"}
+"""What a run that will not be tried again is called, where it is not simply failed."""
+
 
 class Workers(Protocol):
     """Carries out tasks. Lane `tables` runs one task at a time, in order."""
@@ -173,7 +176,7 @@ class Loop:
         job = self.state.jobs.get(event.job)
         if job is not None and job.phase is Phase.RETRYING:
             return "retrying"
-        return "held" if event.failure is Failure.WAITS else "failed"
+        return _STATES.get(event.failure, "failed")
 
     def _carry_out(self, command: Command) -> None:
         if isinstance(command, Start):
@@ -287,4 +290,6 @@ class Loop:
             )
         except Exception as error:  # noqa: BLE001 - a look that fails is told and tried again, it never stops the loop
             answer = Looked(command.job, False, now, because=(f"looking failed: {error}",), next_at=now + 1.0)
+        if not answer.is_ready:
+            self._services.late_releases.discard(command.job)
         self.post(answer)

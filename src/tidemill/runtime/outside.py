@@ -49,13 +49,18 @@ def idempotency_key(job: str, ranges: Mapping[str, tuple[int, int]]) -> str:
 
 @dataclass(slots=True)
 class Outside:
-    """Performs runs that act outside. `effects` by job; `released` answers whether a person let a held run go."""
+    """Performs runs that act outside.
+
+    `effect_of` gives a job's effect, `is_released` answers whether a person let exactly this work go (by idempotency
+    key), `check` raises RunCancelled for a run that a person cancelled.
+    """
 
     catalog: Catalog
     stores: Mapping[Home, Store]
     mirrors: Mirrors
     effect_of: Callable[[Job], Effect]
     is_released: Callable[[str], bool]
+    check: Callable[[str], None] = lambda _run: None
 
     def perform(self, start: Start, run: str) -> Done:
         """Pin, act, settle. Raises what the effect raised; then the pin stands for the next attempt."""
@@ -67,10 +72,18 @@ class Outside:
             ranges = dict(pinned.pinned or {})
             self._check_hold(job, ranges, reader)
             work = Work(job, plan, ranges, run, attempt=start.attempt)
-            versions = self.effect_of(job)(work, reader, idempotency_key(job.name, ranges))
+            versions = self._act(work, reader, idempotency_key(job.name, ranges))
             generations = {asset: head.generation for asset, head in heads.items()}
         progress = _settled(job, start, run, pinned, generations)
         return self._settle(job, pinned, progress, versions)
+
+    def _act(self, work: Work, reader: Snapshot, key: str) -> Mapping[str, str]:
+        """The effect itself; a run that a person cancelled says so, whatever it was doing."""
+        self.check(work.run)
+        try:
+            return self.effect_of(work.job)(work, reader, key)
+        finally:
+            self.check(work.run)
 
     def _pin(self, job: Job, start: Start, reader: Snapshot) -> tuple[Progress, dict[str, Head]]:
         heads = {asset: reader.head(asset) for asset in job.inputs}
@@ -91,7 +104,7 @@ class Outside:
             transaction.rollback()
 
     def _check_hold(self, job: Job, ranges: Mapping[str, tuple[int, int]], reader: Snapshot) -> None:
-        if job.materialized is Materialized.EXTRACT or self.is_released(job.name):
+        if job.materialized is Materialized.EXTRACT or self.is_released(idempotency_key(job.name, ranges)):
             return
         if sum(to - from_ for from_, to in ranges.values()) <= job.hold_above:
             return

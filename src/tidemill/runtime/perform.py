@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from tidemill.core import pace
 from tidemill.core.change import ArrowStream, Images, Output, Shaped, Slice, Statement
+from tidemill.core.errors import RunCancelled
 from tidemill.core.event import Start
 from tidemill.core.model import AssetKind, Column, Home, Job
 from tidemill.core.orchestrate import on_cursor
@@ -103,6 +104,13 @@ class Performer:
         self.catalog = catalog
         self.stores = stores
         self.mirrors = mirrors
+        self.cancelled: set[str] = set()
+        """Runs that a person cancelled: they end before they commit."""
+
+    def check_cancelled(self, run: str) -> None:
+        """Raise RunCancelled where a person cancelled this run."""
+        if run in self.cancelled:
+            raise RunCancelled(f"run {run} was cancelled", mend="resume its job when it may run again")
 
     def perform(self, start: Start, run: str, *, exclusive: bool = True, parking: Parking | None = None) -> Done:
         """Perform one run, alone in its transaction. Raises what went wrong; then nothing is committed."""
@@ -129,7 +137,9 @@ class Performer:
         job = self.catalog.jobs[start.job]
         plan = self.catalog.plan(job)
         with self._snapshot(job, plan, transaction, catches_up) as snapshot:
-            return _Run(self.catalog, job, plan, start, run, transaction, snapshot, parking or Parking()).perform()
+            done = _Run(self.catalog, job, plan, start, run, transaction, snapshot, parking or Parking()).perform()
+        self.check_cancelled(run)
+        return done
 
     def inspect(
         self,

@@ -1,1 +1,1 @@
-
+"""Where truth lives: the ledger (SQLite) and the tables (DuckDB)."""

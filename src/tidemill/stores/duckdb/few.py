@@ -1,4 +1,4 @@
-"""The difference for a few rows of a few parents, made in Python.
+"""A few new rows, and the difference for a few rows of a few parents, made in Python.
 
 Rules of this file:
   * the outcome is exactly that of difference.py, change for change: the suite runs over both;
@@ -20,17 +20,15 @@ import pyarrow as pa
 
 from tidemill.core.change import FROM, OFFSET, ORDINAL, PARENT, RID, UNTIL
 from tidemill.stores.duckdb.changes import is_same
-from tidemill.stores.duckdb.database import literal, quoted
+from tidemill.stores.duckdb.database import literal
 from tidemill.stores.duckdb.difference import target
 from tidemill.stores.duckdb.layout import CURRENT, Held, table_name
-from tidemill.stores.duckdb.values import ROWS_MAX, as_values
+from tidemill.stores.duckdb.values import ROWS_MAX, as_rows
 
-__all__ = ["PARENTS_MAX", "FewChanges", "current_rows", "few_changes"]
+__all__ = ["PARENTS_MAX", "FewChanges", "current_rows", "few_appended", "few_changes"]
 
 PARENTS_MAX = 64
 """Parents up to which Python makes the difference."""
-
-_NEW = "@new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,7 @@ def _identity(given: Mapping[str, Sequence[Any]], place: int) -> str | None:
         own: str | None = given[RID][place]
         return own
     parent, ordinal = given[PARENT][place], given.get(ORDINAL, {place: None})[place]
-    is_plain = ordinal is None or (ordinal == 0 and "/" not in parent)
+    is_plain = parent is None or ordinal is None or (ordinal == 0 and "/" not in parent)
     return parent if is_plain else f"{parent}/{ordinal}"
 
 
@@ -138,6 +136,22 @@ def _offsets(
     return {rid: given[identities[rid]] if rid in identities else head for rid in changed}
 
 
+def few_appended(held: Held, rows: Any, base: int, head: int | None) -> str | None:
+    """The INSERT of a few new rows; None where SQL must make it."""
+    columns = [column.name for column in held.columns]
+    if not 0 < rows.num_rows <= ROWS_MAX or any(name not in rows.column_names for name in columns):
+        return None
+    given = {name: rows.column(name).to_pylist() for name in (RID, PARENT, ORDINAL) if name in rows.column_names}
+    places = range(rows.num_rows)
+    nothing = [None] * rows.num_rows
+    offsets = [base + place for place in range(1, rows.num_rows + 1)]
+    if head is not None and OFFSET in rows.column_names:
+        offsets = rows.column(OFFSET).to_pylist()
+    brought = [_identity(given, place) for place in places] if RID in given or PARENT in given else nothing
+    rids = [str(offset) if rid is None else rid for rid, offset in zip(brought, offsets, strict=True)]
+    return _insert(held, rows.select(columns), rids, given.get(PARENT, given.get(RID, nothing)), offsets)
+
+
 def _opening(
     held: Held,
     rows: Any,
@@ -150,19 +164,21 @@ def _opening(
     """The INSERT of the images that begin ("" for none); None where a value has no text."""
     if not begun:
         return ""
-    places = [identities[rid] for rid in begun]
-    parents = rows.column(PARENT if PARENT in rows.column_names else RID)
-    shown = new.take(pa.array(places, pa.int64()))
-    hidden = {
-        RID: pa.array(begun, pa.string()),
-        PARENT: parents.take(pa.array(places, pa.int64())),
-        FROM: pa.array([offsets[rid] for rid in begun], pa.int64()),
-    }
-    names = [*shown.column_names, *hidden]
-    values = as_values(_NEW, pa.Table.from_arrays([*shown.columns, *hidden.values()], names=names))
-    if values is None:
-        return None
-    return (
-        f"INSERT INTO {target(held)} WITH {values} SELECT {', '.join(map(quoted, names))}, {CURRENT} "
-        f"FROM {quoted(_NEW)}"
-    )
+    places = pa.array([identities[rid] for rid in begun], pa.int64())
+    parents = rows.column(PARENT if PARENT in rows.column_names else RID).take(places).to_pylist()
+    return _insert(held, new.take(places), begun, parents, [offsets[rid] for rid in begun])
+
+
+def _insert(
+    held: Held, shown: Any, rids: Sequence[str], parents: Sequence[str | None], offsets: Sequence[int]
+) -> str | None:
+    """The INSERT of images; None where a value has no text."""
+    hidden = [
+        pa.array(rids, pa.string()),
+        pa.array(parents, pa.string()),
+        pa.array(offsets, pa.int64()),
+        pa.array([CURRENT] * len(rids), pa.int64()),
+    ]
+    names = [*shown.column_names, RID, PARENT, FROM, UNTIL]
+    values = as_rows(pa.Table.from_arrays([*shown.columns, *hidden], names=names))
+    return values and f"INSERT INTO {target(held)} VALUES {values}"

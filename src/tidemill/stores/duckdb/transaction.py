@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tidemill.core.change import OFFSET, ArrowStream, Became, Output, Replaced, Slice, Statement
+from tidemill.core.change import OFFSET, ArrowStream, Output, Replaced, Slice, Statement
 from tidemill.core.errors import (
     BrokenJob,
     Conflict,
@@ -44,7 +44,7 @@ from tidemill.stores.duckdb.difference import (
     given,
     opening,
 )
-from tidemill.stores.duckdb.few import PARENTS_MAX, current_rows, few_changes
+from tidemill.stores.duckdb.few import PARENTS_MAX, current_rows, few_appended, few_changes
 from tidemill.stores.duckdb.inputs import Inputs
 from tidemill.stores.duckdb.layout import Held, Known, create_asset, drop_asset, save
 from tidemill.stores.duckdb.site import Site
@@ -135,11 +135,9 @@ class DuckDBTransaction:
             self._end_images(asset)
             if isinstance(output, Replaced):
                 return self._replace(session, held, inputs, output)
-            source = inputs.source(output.rows)
-            if isinstance(output, Became):
-                return self._apply(session, held, _whole(source, held, output.key), None, False)
-            has_offsets = output.head is not None and OFFSET in source.names
-            return self._append(session, held, source, output.head, has_offsets)
+            if isinstance(output, Appended):
+                return self._append(session, held, inputs, output)
+            return self._apply(session, held, _whole(inputs.source(output.rows), held, output.key), None, False)
 
     def settle(self, progress: Progress, expected: Progress | None) -> None:
         """See `Transaction.settle`."""
@@ -216,10 +214,17 @@ class DuckDBTransaction:
 
     # Writing.
 
-    def _append(self, session: Session, held: Held, source: Source, head: int | None, has_offsets: bool) -> int:
-        base = _base(held, head)
-        count = 0 if source.is_empty else session.run(appending(held, source, base, has_offsets=has_offsets))
-        self._stage(held, base, count, head, opened=count, closed=0)
+    def _append(self, session: Session, held: Held, inputs: Inputs, output: Appended) -> int:
+        base = _base(held, output.head)
+        rows = output.rows if isinstance(output.rows, Statement) else in_memory(output.rows)
+        few = None if isinstance(rows, Statement) else inputs.few_rows(rows)
+        text = None if few is None else few_appended(held, few, base, output.head)
+        if text is None:
+            source = inputs.source(rows)
+            has_offsets = output.head is not None and OFFSET in source.names
+            text = "" if source.is_empty else appending(held, source, base, has_offsets=has_offsets)
+        count = session.run(text) if text else 0
+        self._stage(held, base, count, output.head, opened=count, closed=0)
         return count
 
     def _replace(self, session: Session, held: Held, inputs: Inputs, output: Replaced) -> int:

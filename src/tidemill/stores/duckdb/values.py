@@ -19,7 +19,7 @@ import pyarrow as pa
 from tidemill.core.model import Column
 from tidemill.stores.duckdb.database import literal, quoted
 
-__all__ = ["ROWS_MAX", "as_values", "is_faithful"]
+__all__ = ["ROWS_MAX", "as_rows", "as_values", "is_faithful"]
 
 ROWS_MAX = 32
 BYTES_MAX = 65_536
@@ -53,13 +53,18 @@ def is_faithful(column: Column) -> bool:
 
 def as_values(name: str, table: Any) -> str | None:
     """A common table expression with these rows, or None where they are too many or have no text."""
+    rows = as_rows(table)
+    return rows and f"{quoted(name)}({', '.join(map(quoted, table.column_names))}) AS (VALUES {rows})"
+
+
+def as_rows(table: Any) -> str | None:
+    """These rows as the inside of a VALUES, or None where they are too many or have no text."""
     if not 0 < table.num_rows <= ROWS_MAX or table.nbytes > BYTES_MAX:
         return None
     columns = [_texts(column) for column in table.columns]
     if any(column is None for column in columns):
         return None
-    rows = ", ".join(f"({', '.join(row)})" for row in zip(*filter(None, columns), strict=True))
-    return f"{quoted(name)}({', '.join(map(quoted, table.column_names))}) AS (VALUES {rows})"
+    return ", ".join(f"({', '.join(row)})" for row in zip(*filter(None, columns), strict=True))
 
 
 def _texts(column: Any) -> list[str] | None:

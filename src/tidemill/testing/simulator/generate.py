@@ -102,7 +102,9 @@ class _Drawing:
         return [*(source.name for source in self.sources if source.kind != "external"), *tables]
 
     def _draw_job(self, name: str) -> None:
-        shape = self.random.choice(("map", "keep", "split", "sum", "sum", "count", "distinct", "join", "union", "run"))
+        shape = self.random.choice(
+            ("map", "keep", "split", "sum", "sum", "count", "distinct", "join", "union", "run", "run")
+        )
         readable = self._readable()
         if shape in PAIRED:
             if len(readable) < 2:
@@ -176,12 +178,12 @@ class _Drawing:
             (30, self._news),
             (24, lambda: Work(self.random.randrange(5))),
             (24, lambda: Hear(self.random.randrange(5))),
-            (8, Settle),
+            (12, Settle),
             (4, lambda: Pass(self.random.choice((1.0, 20.0, 301.0, 3601.0, 90_000.0)))),
             (2, Crash),
-            (4, lambda: Doom(*self._commit())),
-            (2, lambda: Stumble(*self._commit())),
-            (2, lambda: Trouble(self._job().name, self.random.choice((1, 2, 5)))),
+            (7, lambda: Doom(*self._commit())),
+            (3, lambda: Stumble(*self._commit())),
+            (4, lambda: Trouble(self._job().name, self.random.choice((1, 2, 5)))),
             (4, self._meanwhile),
             (4, self._change_mode),
             (3, self._change_transform),
@@ -204,7 +206,7 @@ class _Drawing:
 
     def _commit(self) -> tuple[str, bool, int]:
         random = self.random
-        return random.choice(("tables", "tables", "ledger")), random.random() < 0.5, random.choice((1, 1, 2, 3))
+        return random.choice(("tables", "tables", "ledger")), random.random() < 0.6, random.choice((1, 1, 2))
 
     def _job(self) -> JobSpec:
         return self.random.choice(list(self.jobs.values()))

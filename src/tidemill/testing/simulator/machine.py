@@ -71,6 +71,21 @@ class WatchedEngine(PythonEngine):
         return super().compute(work, reader)
 
 
+class WatchedLooker(Looker):
+    """The looker; it notes which openings of a gate are corrections."""
+
+    def __init__(self, catalog: Catalog, stores: Mapping[Home, Store], mirrors: Mirrors, notebook: Notebook) -> None:
+        super().__init__(catalog, stores, mirrors)
+        self._notebook = notebook
+
+    def look(self, name: str, now: float, *, release_late: bool = False) -> Looked:
+        """See `Looker.look`."""
+        answer = super().look(name, now, release_late=release_late)
+        if any(word.endswith("late rows arrived") for word in answer.because):
+            self._notebook.corrections.append(answer.payload)
+        return answer
+
+
 class SqlInPython:
     """A stand-in for the SQL engine: the same places (lanes, mirrors, group commits), computed by the Python engine."""
 
@@ -98,7 +113,9 @@ class Machine:
         self.clock = SiteClock(site)
         self.fate = Fate()
         self.inner: dict[Home, Store] = {home: self.open_store(home) for home in Home}
-        self.stores: dict[Home, Store] = {home: FatedStore(store, self.fate) for home, store in self.inner.items()}
+        self.stores: dict[Home, Store] = {
+            home: self.wrap(FatedStore(store, self.fate)) for home, store in self.inner.items()
+        }
         for store in self.inner.values():
             store.claim()
         self.log = MemoryLog(self.inner[Home.LEDGER], site)
@@ -122,6 +139,10 @@ class Machine:
         """A store over a disk of the site."""
         return MemoryStore(home, self.site.disks[home])
 
+    def wrap(self, store: Store) -> Store:
+        """A store as the runtime sees it."""
+        return store
+
     def make_performer(self) -> Performer:
         """The performer of pure jobs."""
         return Performer(self.catalog, self.stores, self.mirrors)
@@ -132,7 +153,7 @@ class Machine:
 
     def make_looker(self) -> Looker:
         """What answers `Look`."""
-        return Looker(self.catalog, self.stores, self.mirrors)
+        return WatchedLooker(self.catalog, self.stores, self.mirrors, self.notebook)
 
     def make_state(self) -> State:
         """The heart's state."""

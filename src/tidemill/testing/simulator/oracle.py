@@ -40,7 +40,7 @@ from tidemill.testing.simulator.player import Player
 from tidemill.testing.simulator.transforms import Pair, raises, recompute
 from tidemill.testing.simulator.words import JobSpec, SourceSpec
 
-__all__ = ["Wrong", "judge"]
+__all__ = ["Wrong", "check_moment", "judge"]
 
 
 class Wrong(AssertionError):
@@ -50,6 +50,11 @@ class Wrong(AssertionError):
 def judge(player: Player) -> None:
     """Raise Wrong for the first thing that is not as it must be."""
     _Judge(player).all()
+
+
+def check_moment(player: Player) -> None:
+    """Raise Wrong where a table is not what its job makes of exactly what it has read: true at every moment (rule 9)."""
+    _Judge(player).moment()
 
 
 @dataclass(slots=True)
@@ -66,9 +71,38 @@ class _Judge:
             self._check_source(source)
         for name in order:
             self._check_job(specs[name])
+        twice = [opened for opened, count in Counter(self.player.site.opened).items() if count > 1]
+        if twice:
+            raise Wrong(f"a gate opened twice: {twice}")
         for spec in specs.values():
             if spec.takes == "run":
                 check_deliveries(spec, self.progress(spec), self.player.site.deliveries)
+
+    def moment(self) -> None:
+        for spec in self.player.site.jobs.values():
+            progress = self.progress(spec)
+            if progress is None or spec.takes == "run" or not self._is_of_now(spec, progress):
+                continue
+            try:
+                inputs = [self._read_so_far(spec, progress, asset) for asset in spec.inputs]
+            except StateCorrupt:
+                continue
+            table, bad = recompute(spec, [[row[:2] for row in rows] for rows in inputs])
+            self._check_table(spec, table)
+            self._check_parked(spec, bad)
+
+    def _is_of_now(self, spec: JobSpec, progress: Progress) -> bool:
+        """Whether the job's result was made by its present version, from the present logs of its inputs."""
+        heads = {asset: self.head(asset) for asset in spec.inputs}
+        is_same_log = all(heads[asset].generation == at for asset, at in progress.generations.items())
+        return progress.version == job_of(spec).version and is_same_log
+
+    def _read_so_far(self, spec: JobSpec, progress: Progress, asset: str) -> list[Row]:
+        if spec.gate is None or asset not in self._partitioned(spec):
+            return self._as_it_was(asset, progress.cursors.get(asset, 0), spec)
+        released = self.rows(gate_asset(spec.name), home=job_of(spec).home)
+        values = {row["value"]: row["position"] for row in released if row["input"] == asset}
+        return [row for day, at in values.items() for row in self._as_it_was(asset, at) if row[2] == day]
 
     # --------------------------------------------------------------------------------------- reading stores
 

@@ -71,6 +71,8 @@ class Site:
     troubles: dict[str, int] = field(default_factory=dict)
     deliveries: list[Delivery] = field(default_factory=list)
     emitted: dict[str, list[tuple[str, int | None, int]]] = field(default_factory=dict)
+    opened: list[tuple[str, str]] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
     numbers: int = 0
 
     def number(self) -> int:
@@ -121,6 +123,7 @@ class Notebook:
         self.alerts: list[Alert] = []
         self.errors: dict[str, str] = {}
         self.runs = 0
+        self.corrections: list[object] = []
 
     def begin(self, start: Start) -> str:
         """A run begins, or is tried again."""
@@ -128,9 +131,11 @@ class Notebook:
         return start.run or f"run-{self._site.number()}"
 
     def end(self, run: str, start: Start, done: Done) -> None:
-        """A run was committed."""
+        """A run was committed; a value that its gate opened (and not only corrected) is noted."""
         del run, done
         self.errors[start.job] = ""
+        if start.value and not any(start.payload is each for each in self.corrections):
+            self._site.opened.append((start.job, start.value))
 
     def fail(self, run: str, job: str, error: str, state: str) -> None:
         """An attempt failed."""

@@ -42,9 +42,12 @@ class Restless(AssertionError):
 class Player:
     """Plays one history."""
 
-    def __init__(self, history: History, factory: MachineFactory = Machine) -> None:
+    def __init__(
+        self, history: History, factory: MachineFactory = Machine, check: Callable[[Player], None] | None = None
+    ) -> None:
         self.history = history
         self.factory = factory
+        self.check = check
         self.site = Site()
         self.site.sources = {source.name: source for source in history.sources}
         self.site.jobs = {spec.name: spec for spec in history.jobs}
@@ -69,6 +72,12 @@ class Player:
         """The process is gone; the next one finds the site."""
         self.old = None
         self.machine = self.factory(self.site)
+        self.check_moment()
+
+    def check_moment(self) -> None:
+        """What must be true at every moment is true at this one."""
+        if self.check is not None:
+            self.check(self)
 
     def _do(self, action: words.Action) -> None:
         handler: Callable[[words.Action], None] = getattr(self, f"_{type(action).__name__.lower()}")
@@ -213,6 +222,7 @@ class Player:
         self.site.troubles.clear()
         self.machine.fate.coming.clear()
         self.machine.interludes.clear()
+        self.check_moment()
         self.settle()
         for name in sorted(self.site.paused):
             self._resume(words.Resume(name))

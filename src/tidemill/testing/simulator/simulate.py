@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tidemill.testing.simulator.generate import SIZE, history_of
 from tidemill.testing.simulator.machine import Machine
-from tidemill.testing.simulator.oracle import judge
+from tidemill.testing.simulator.oracle import check_moment, judge
 from tidemill.testing.simulator.player import MachineFactory, Player
 from tidemill.testing.simulator.words import History
 
@@ -22,7 +22,7 @@ class Broken(AssertionError):
 def play(history: History, factory: MachineFactory = Machine) -> str:
     """What is wrong at the end of a history; "" where all is well."""
     try:
-        player = Player(history, factory)
+        player = Player(history, factory, check_moment)
         player.play()
         judge(player)
     except Exception as error:  # noqa: BLE001 - whatever went wrong is what the history found
