@@ -346,3 +346,16 @@ def test_a_doubled_head_of_an_older_generation_says_nothing() -> None:
     world.tell("a")
     assert world.do(Landed("a", Head(99, 1), 0.0)) == []
     assert world.state.heads["a"] == Head(1, 2)
+
+
+def test_asking_for_one_job_makes_no_other_due() -> None:
+    world = World.of(
+        job("j", ["a"], ["b"], mode=Mode.MICROBATCH), job("k", ["a"], ["c"], mode=Mode.MICROBATCH), at=1_000.0
+    )
+    world.define(job("k", ["a"], ["c"], mode=Mode.MICROBATCH), first_seen_at=1_000.0)
+    world.define(job("j", ["a"], ["b"], mode=Mode.MICROBATCH), first_seen_at=1_000.0)
+    assert world.land("a") == []
+    assert world.request("j") == ["j"]
+    assert not world.state.readiness("k", world.at).is_ready
+    assert world.tick() == ["k"]
+    assert world.at == 1_300.0
