@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tidemill.core.change import OFFSET, ArrowStream, Output, Replaced, Slice, Statement
+from tidemill.core.change import OFFSET, Appended, ArrowStream, Output, Replaced, Slice, Statement
 from tidemill.core.errors import (
     BrokenJob,
     Conflict,
