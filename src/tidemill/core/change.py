@@ -195,7 +195,8 @@ class Statement:
 class Appended:
     """New rows; nothing that exists changes. Row identity = `PARENT` and `ORDINAL`, which must be new.
 
-    Where `rows` has an `OFFSET` column the rows keep those offsets (mirrors) and the head becomes `head`.
+    Where `head` is given it becomes the head (mirrors), and rows with an `OFFSET` column keep those offsets.
+    Where `rows` has a `RID` column it names the rows itself.
     """
 
     rows: ArrowStream | Statement

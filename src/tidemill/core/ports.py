@@ -131,6 +131,7 @@ class Transaction(Reader, Protocol):
         Each change gets the next offset, in a deterministic order. A write that changes nothing moves no head.
         The first write to a table asset also counts one *marker* offset, even for no rows (rule 27).
         Raises ContractViolation for a key that is not unique, naming up to five offending rows.
+        After an error in here nothing but `rollback` may follow.
         """
 
     def settle(self, progress: Progress, expected: Progress | None) -> None:
