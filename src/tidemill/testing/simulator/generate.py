@@ -21,7 +21,7 @@ from tidemill.testing.simulator.words import (
     Doom,
     Emit,
     GateSpec,
-    Hear,
+    Go,
     History,
     JobSpec,
     LookAtFiles,
@@ -40,12 +40,11 @@ from tidemill.testing.simulator.words import (
     Touch,
     Trim,
     Trouble,
-    Work,
 )
 
 __all__ = ["SIZE", "history_of"]
 
-SIZE = 30
+SIZE = 40
 """Actions of a history, about."""
 
 DAYS = ("2024-03-01", "2024-03-02", "2024-03-04")
@@ -76,8 +75,11 @@ class _Drawing:
             for number in range(self.random.randint(1, 4)):
                 self._draw_job(f"j{number}")
         jobs = tuple(self.jobs.values())
-        actions = tuple(self._draw_action() for _ in range(self.random.randint(self.size // 3, self.size)))
-        return History(tuple(self.sources), jobs, actions)
+        actions: list[Action] = []
+        length = self.random.randint(self.size // 3, self.size)
+        while len(actions) < length:
+            actions.extend(self._draw_actions())
+        return History(tuple(self.sources), jobs, tuple(actions))
 
     # ------------------------------------------------------------------------------------------- definitions
 
@@ -173,17 +175,18 @@ class _Drawing:
 
     # ----------------------------------------------------------------------------------------------- actions
 
-    def _draw_action(self) -> Action:
-        table: list[tuple[int, Callable[[], Action | None]]] = [
-            (30, self._news),
-            (24, lambda: Work(self.random.randrange(5))),
-            (24, lambda: Hear(self.random.randrange(5))),
-            (12, Settle),
+    def _draw_actions(self) -> tuple[Action, ...]:
+        """One action, or a few that make a story."""
+        number = self.random.randrange
+        table: list[tuple[int, Callable[[], Action | tuple[Action, ...] | None]]] = [
+            (24, self._news),
+            (24, lambda: Go(tuple(number(10) for _ in range(number(1, 8))))),
+            (8, Settle),
             (4, lambda: Pass(self.random.choice((1.0, 20.0, 301.0, 3601.0, 90_000.0)))),
             (2, Crash),
-            (7, lambda: Doom(*self._commit())),
+            (5, lambda: Doom(*self._commit())),
             (3, lambda: Stumble(*self._commit())),
-            (4, lambda: Trouble(self._job().name, self.random.choice((1, 2, 5)))),
+            (2, lambda: Trouble(self._job().name, self.random.choice((1, 2, 5)))),
             (4, self._meanwhile),
             (4, self._change_mode),
             (3, self._change_transform),
@@ -195,14 +198,42 @@ class _Drawing:
             (1, Apply),
             (4 if self.trims else 0, Trim),
             (1, SecondOwner),
-            (2, lambda: Work(self.random.randrange(5), is_old=True)),
-            (2, lambda: Hear(self.random.randrange(5), is_old=True)),
+            (3, lambda: Go(tuple(number(10) for _ in range(number(1, 8))), is_old=True)),
+            (5, self._tried_again),
+            (5, self._dies_working),
+            (5, self._whole_day),
         ]
         while True:
             (draw,) = self.random.choices([draw for _, draw in table], [weight for weight, _ in table])
-            action = draw()
-            if action is not None:
-                return action
+            drawn = draw()
+            if drawn:
+                return drawn if isinstance(drawn, tuple) else (drawn,)
+
+    def _tried_again(self) -> tuple[Action, ...]:
+        """A run fails, news arrives before it is tried again."""
+        outside = [spec for spec in self.jobs.values() if spec.takes == "run"]
+        trouble = Trouble((self.random.choice(outside) if outside else self._job()).name, 1)
+        return (Settle(), trouble, self._news(), Settle(), self._news(), Pass(20.0), Settle())
+
+    def _dies_working(self) -> tuple[Action, ...]:
+        """The process dies in the midst of its work, once more after it was started anew."""
+        deaths = [Doom(*self._commit()) for _ in range(self.random.randint(1, 2))]
+        return (
+            Settle(),
+            self._news(),
+            *(step for death in deaths for step in (death, Settle())),
+            self._news(),
+            Settle(),
+        )
+
+    def _whole_day(self) -> tuple[Action, ...] | None:
+        """Every member's file of a day lands."""
+        gated = [source for source in self.sources if source.members]
+        if not gated:
+            return None
+        source, day = self.random.choice(gated), self.random.choice(DAYS)
+        files = [self._put(source, day, store) for store in source.members]
+        return (*files, LookAtFiles(source.name), Settle())
 
     def _commit(self) -> tuple[str, bool, int]:
         random = self.random
@@ -223,7 +254,7 @@ class _Drawing:
 
     def _event(self, source: SourceSpec) -> tuple[str, int | None, int]:
         random = self.random
-        k, v = random.choice(KEYS), random.randrange(30)
+        k, v = random.choice(KEYS), self._value()
         if source.kind == "append":
             return k, v, random.choice((0, 0, -600, 60))
         self.version += 1
@@ -233,14 +264,24 @@ class _Drawing:
     def _file(self, source: SourceSpec, told: str) -> Action:
         random = self.random
         if random.random() < 0.4:
-            return LookAtFiles(source.name, told)
+            return LookAtFiles(source.name, told, random.choice((1, 2)))
         day, store = random.choice(DAYS), random.choice(source.members or ("s1", "s2"))
         if random.random() < 0.1:
             return RemoveFile(source.name, day, store)
         if random.random() < 0.05:
             return PutFile(source.name, day, store, None)
-        rows = tuple((random.choice(KEYS), random.randrange(30)) for _ in range(random.randrange(4)))
+        return self._put(source, day, store)
+
+    def _put(self, source: SourceSpec, day: str, store: str) -> PutFile:
+        rows = tuple((self.random.choice(KEYS), self._value()) for _ in range(self.random.randrange(4)))
         return PutFile(source.name, day, store, rows)
+
+    def _value(self) -> int:
+        """A value, not seldom one that some job cannot process."""
+        poisons = [spec.poison for spec in self.jobs.values() if spec.poison >= 0]
+        if poisons and self.random.random() < 0.1:
+            return self.random.choice(poisons)
+        return self.random.randrange(30)
 
     def _meanwhile(self) -> Action | None:
         if self.random.random() < 0.5:

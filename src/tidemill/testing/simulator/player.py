@@ -112,8 +112,9 @@ class Player:
 
     def _lookatfiles(self, action: words.LookAtFiles) -> None:
         if action.asset in self.site.sources:
-            with suppress(OSError):
-                self.machine.land(action.asset, TIMES[action.told])
+            for _ in range(action.looks):
+                with suppress(OSError):
+                    self.machine.land(action.asset, TIMES[action.told])
 
     # ------------------------------------------------------------------------------------------- the process
 
@@ -121,18 +122,11 @@ class Player:
         self.site.now += action.seconds
         self.machine.tick()
 
-    def _process(self, is_old: bool) -> Machine | None:
-        return self.old if is_old else self.machine
-
-    def _work(self, action: words.Work) -> None:
-        process = self._process(action.is_old)
-        if process is not None:
-            process.work(action.pick)
-
-    def _hear(self, action: words.Hear) -> None:
-        process = self._process(action.is_old)
-        if process is not None:
-            process.hear(action.pick)
+    def _go(self, action: words.Go) -> None:
+        for pick in action.picks:
+            process = self.old if action.is_old else self.machine
+            if process is not None:
+                (process.work if pick % 2 else process.hear)(pick // 2)
 
     def _settle(self, _action: words.Settle) -> None:
         self.settle()

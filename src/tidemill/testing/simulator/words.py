@@ -19,7 +19,7 @@ __all__ = [
     "Doom",
     "Emit",
     "GateSpec",
-    "Hear",
+    "Go",
     "History",
     "JobSpec",
     "LookAtFiles",
@@ -38,7 +38,6 @@ __all__ = [
     "Touch",
     "Trim",
     "Trouble",
-    "Work",
 ]
 
 
@@ -132,10 +131,11 @@ class RemoveFile:
 
 @dataclass(frozen=True, slots=True)
 class LookAtFiles:
-    """The owner lists the files of an asset and lands what is new and stable."""
+    """The owner lists the files of an asset, once or a few times, and lands what is new and stable."""
 
     asset: str
     told: str = "once"
+    looks: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,18 +154,11 @@ class Pass:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """A worker does one of the tasks that wait; `is_old`: a worker of the owner that was replaced."""
+class Go:
+    """Steps of the process: for each even number the loop takes one of the events that wait, for each odd number a
+    worker does one of the tasks that wait; the number says which. `is_old`: in the owner that was replaced."""
 
-    pick: int = 0
-    is_old: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Hear:
-    """The loop takes one of the events that wait."""
-
-    pick: int = 0
+    picks: tuple[int, ...] = (0, 1)
     is_old: bool = False
 
 
@@ -274,8 +267,7 @@ Action = (
     | LookAtFiles
     | Touch
     | Pass
-    | Work
-    | Hear
+    | Go
     | Settle
     | Crash
     | Doom
