@@ -13,7 +13,7 @@ from tidemill.core.errors import DefinitionError
 from tidemill.core.model import Column
 from tidemill.stores.sqlite import SQLiteStore
 
-REFUSED = object()
+REFUSED = "refused: no such value"
 BIG = 10**37
 
 
