@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -205,9 +206,16 @@ def opening_events(machine: Machine) -> list[Event]:
     settle_reports(machine.ledger, {str(home): positions for home, positions in held.items()}, now)
     events: list[Event] = [Landed(name, head, now) for name, head in heads_of(machine, held).items()]
     is_first = not machine.ledger.notes("definition")
-    jobs = machine.definitions.jobs.values()
+    jobs = from_the_sources_down(machine.definitions.jobs)
     events.extend([defined(machine, job, held[job.home], is_first=is_first) for job in jobs])
     return events
+
+
+def from_the_sources_down(jobs: Mapping[str, Job]) -> list[Job]:
+    """Jobs after those that write their inputs, so that a job that is judged finds its feeders known and due."""
+    writers = {output: job.name for job in jobs.values() for output in job.outputs}
+    graph = {job.name: [writers[name] for name in job.inputs if name in writers] for job in jobs.values()}
+    return [jobs[name] for name in TopologicalSorter(graph).static_order()]
 
 
 def heads_of(machine: Machine, held: Mapping[Home, Positions]) -> dict[str, Head]:
