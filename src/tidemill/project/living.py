@@ -20,6 +20,7 @@ from tidemill.core.event import Alert, Removed
 from tidemill.core.model import AssetKind, Job, Takes
 from tidemill.project import wiring
 from tidemill.project.definitions import Definitions
+from tidemill.project.toml import FILE
 from tidemill.project.wiring import Machine
 from tidemill.runtime.catalog import Catalog
 
@@ -39,10 +40,14 @@ class Difference:
 
 
 def compare(machine: Machine, loaded: Definitions) -> Difference:
-    """What differs between the running definitions and a load; what failed to load counts as unchanged."""
+    """What differs between the running definitions and a load; what failed to load counts as unchanged.
+
+    Nothing is gone while tidemill.toml does not load: whatever is not there may be so for that alone.
+    """
     broken = {problem.place.partition(":")[0] for problem in loaded.problems}
     running = machine.definitions.jobs
-    gone = [name for name, job in running.items() if name not in loaded.jobs and job.place.file not in broken]
+    missing = [name for name in running if name not in loaded.jobs] if FILE not in broken else []
+    gone = [name for name in missing if running[name].place.file not in broken]
     return Difference(
         [job for name, job in loaded.jobs.items() if name not in running],
         [job for name, job in loaded.jobs.items() if name in running and running[name] != job],
@@ -81,11 +86,14 @@ def _apply(machine: Machine, jobs: Iterable[Job], gone: Iterable[str]) -> list[s
         machine.loop.post(Removed(name, now))
         _forget(machine, name)
         applied.append(name)
-    for job in jobs:
+    events = []
+    for job in jobs:  # all of them are in the catalog before the first is judged: they may read each other
         machine.definitions.jobs[job.name] = job
         held = machine.stores[job.home].positions()
-        machine.loop.post(wiring.defined(machine, job, held, is_first=False))
+        events.append(wiring.defined(machine, job, held, is_first=False))
         applied.append(job.name)
+    for event in events:
+        machine.loop.post(event)
     return applied
 
 
@@ -117,6 +125,7 @@ def _hold_back(
     machine: Machine, new: list[Job], changed: list[Job], gone: list[str]
 ) -> tuple[list[Job], list[Job], list[str]]:
     """What waits for `apply` under `serve` (rule 26)."""
+    machine.pending.clear()  # what was taken back waits no longer
     machine.pending.update({job.name: job for job in new if job.is_outside})
     machine.pending.update({job.name: job for job in changed if job.is_outside or _rebuilds(machine, job)})
     machine.pending.update(dict.fromkeys(gone))
@@ -177,5 +186,8 @@ def _planning_error(trial: Catalog, job: Job) -> DefinitionError | None:
 
 
 def _raise_alarms(machine: Machine, problems: list[DefinitionError]) -> None:
+    """The alarms of this load stand in place of those of the load before."""
+    for key in [key for key in machine.journal.alarms if key[0] == "definition"]:
+        machine.journal.alarms.pop(key, None)
     for problem in problems:
         machine.journal.alert(Alert("definition", problem.place, str(problem), machine.clock.now()))

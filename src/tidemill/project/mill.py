@@ -20,6 +20,7 @@ from tidemill.core.event import Defined, Landed, Paused, Requested, Resumed
 from tidemill.core.model import Asset, AssetKind, Job, Mode
 from tidemill.core.ports import Head, Receipt, RunRecord
 from tidemill.project import living, reports, wiring
+from tidemill.project.checking import drop_contradictions
 from tidemill.project.loading import load
 from tidemill.project.operations import Json, Progress
 from tidemill.project.owner import Owner, acquire
@@ -39,10 +40,16 @@ def open_mill(folder: str | Path, env: str = "", *, only: Iterable[str] = (), mo
     Opened for a "command", no job starts unless `run` asks for it; for "run", "watch" and "serve" what is due runs.
     """
     definitions = load(folder, env or None)
+    drop_contradictions(definitions)
     if mode == "run" or not definitions.jobs:
         definitions.check()
     starts = frozenset(only) or None
-    return Mill(wiring.assemble(definitions, only=frozenset() if mode == "command" else starts), env, mode)
+    machine = wiring.assemble(definitions, only=frozenset() if mode == "command" else starts)
+    try:
+        return Mill(machine, env, mode)
+    except BaseException:
+        machine.close()
+        raise
 
 
 def open(folder: str | Path, env: str = "") -> Mill:
@@ -282,7 +289,7 @@ class Mill:
     def apply(self) -> Json:
         """Apply the definitions that wait for it, and let held runs go: exactly the ranges that were pinned."""
         applied = living.apply_pending(self.machine)
-        held = [name for name, job in self.machine.loop.state.jobs.items() if job.phase == "held"]
+        held = reports.waiting(self.machine)
         for name in held:
             reports.release(self.machine, name)
             self.machine.services.late_releases.add(name)

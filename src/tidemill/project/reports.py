@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from tidemill.core.change import Slice
 from tidemill.core.errors import NotFound, TidemillError, UserError
-from tidemill.core.model import Asset, AssetKind, Home, Job, OnError, Takes
+from tidemill.core.model import Asset, AssetKind, Home, Job, Late, OnError, Takes
 from tidemill.core.orchestrate import Phase
 from tidemill.core.ports import Plan, Progress
 from tidemill.project.wiring import Machine
@@ -46,6 +46,7 @@ __all__ = [
     "release",
     "restart_parked_count",
     "status",
+    "waiting",
 ]
 
 T = TypeVar("T")
@@ -286,7 +287,16 @@ def plan(machine: Machine) -> dict[str, Any]:
                 "because": list(readiness.because),
             }
         )
-    return {"changes": [], "jobs": listed}
+    return {"changes": [_change(machine, name, job) for name, job in machine.pending.items()], "jobs": listed}
+
+
+def _change(machine: Machine, name: str, job: Job | None) -> dict[str, str]:
+    """A definition that waits for `apply`."""
+    if job is None:
+        return {"job": name, "change": "removed", "why": "its definition is gone; its table stays"}
+    change = "changed" if name in machine.definitions.jobs else "new"
+    why = "it acts outside" if job.is_outside else "its table is rebuilt beside, and readers get the difference"
+    return {"job": name, "change": change, "why": why}
 
 
 def _maintained(job: Job, made: Plan | None) -> str:
@@ -384,6 +394,18 @@ def moved(machine: Machine, name: str, start: str) -> Progress:
         return progress
     finally:
         transaction.rollback()
+
+
+def waiting(machine: Machine) -> list[str]:
+    """Jobs that a person may let go: held ones, late rows behind a gate, and work that another process pinned."""
+    pinned = machine.ledger.positions().progress
+    return [
+        name
+        for name, job in machine.loop.state.jobs.items()
+        if job.phase is Phase.HELD
+        or (job.job.gate is not None and job.job.gate.on_late is Late.HOLD and job.has_run)
+        or (job.phase is Phase.IDLE and name in pinned and pinned[name].pinned is not None)
+    ]
 
 
 def release(machine: Machine, name: str) -> None:

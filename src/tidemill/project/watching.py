@@ -91,13 +91,14 @@ class Watch:
             debounce=DEBOUNCE_MILLISECONDS,
             step=DEBOUNCE_MILLISECONDS,
             rust_timeout=1_000,
-            yield_on_timeout=False,
+            yield_on_timeout=True,
             stop_event=stop,
             raise_interrupt=False,
         )
-        for batch in changes:
+        for number, batch in enumerate(changes):
             paths = [Path(path).relative_to(folder) for _, path in batch]
-            if any(_is_definition(path) for path in paths):
+            # nobody was told what changed between opening and the first look, which comes after a second at most
+            if not number or any(_is_definition(path) for path in paths):
                 self._reload()
             self._hint(path for path in paths if not _is_definition(path))
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.connectors.files import FilesSource
+from tidemill.core.errors import StateCorrupt
 from tidemill.core.event import Alert, Defined, Event, Landed
 from tidemill.core.model import Asset, AssetKind, Home, Job, Mode, StartFrom, Takes
 from tidemill.core.orchestrate import State
@@ -203,6 +204,7 @@ def opening_events(machine: Machine) -> list[Event]:
     """The events that build the heart's state from the stores: every head, then every job."""
     now = machine.clock.now()
     held = machine.positions()
+    check_positions(machine, held)
     settle_reports(machine.ledger, {str(home): positions for home, positions in held.items()}, now)
     events: list[Event] = [Landed(name, head, now) for name, head in heads_of(machine, held).items()]
     is_first = not machine.ledger.notes("definition")
@@ -216,6 +218,33 @@ def from_the_sources_down(jobs: Mapping[str, Job]) -> list[Job]:
     writers = {output: job.name for job in jobs.values() for output in job.outputs}
     graph = {job.name: [writers[name] for name in job.inputs if name in writers] for job in jobs.values()}
     return [jobs[name] for name in TopologicalSorter(graph).static_order()]
+
+
+def check_positions(machine: Machine, held: Mapping[Home, Positions]) -> None:
+    """Raise StateCorrupt where one store knows more of a log than the log itself: the two are of different days (rule 2).
+
+    Nothing may go on then: what came in next would get offsets that readers believe to have read.
+    """
+    heads = heads_of(machine, held)
+    readers = {
+        (asset, f"job `{job.name}`"): offset
+        for job in machine.definitions.jobs.values()
+        if (known := held[job.home].progress.get(job.name)) is not None and known.version == job.version
+        for asset, offset in known.cursors.items()
+    }
+    mirrors = {
+        (name, "its mirror"): head.offset
+        for name, head in held[Home.TABLES].heads.items()
+        if name in machine.catalog.assets and machine.catalog.assets[name].kind is AssetKind.TOPIC
+    }
+    for (asset, reader), offset in {**readers, **mirrors}.items():
+        head = heads.get(asset)
+        if head is not None and offset > head.offset:
+            raise StateCorrupt(
+                f"{reader} has read `{asset}` to {offset}, but its log ends at {head.offset}",
+                place=str(machine.state_folder),
+                mend="the stores are not of one moment; restore both from one backup: tidemill restore",
+            )
 
 
 def heads_of(machine: Machine, held: Mapping[Home, Positions]) -> dict[str, Head]:

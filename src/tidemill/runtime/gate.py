@@ -142,16 +142,16 @@ def _released(reader: Reader, job: Job) -> dict[str, dict[str, int]]:
 
 
 def _late(reader: Reader, asset: Asset, column: str, released: Mapping[str, int]) -> set[str]:
-    """The released values of one input whose rows changed after they were released."""
-    if not released:
-        return set()
+    """The released values of one input whose rows changed after they were released.
+
+    Each position is looked at by itself: in a longer change set a row that came before it and went after it vanishes.
+    """
     head = reader.head(asset.name).offset
-    floor = min(released.values())
-    if head <= floor:
-        return set()
-    changes = as_table(reader.read(Slice(asset.name, floor, head, Images.CHANGES)))
-    pairs = zip(_texts(changes.column(column)), changes.column(OFFSET).to_pylist(), strict=True)
-    return {value for value, offset in pairs if value in released and offset > released[value]}
+    late: set[str] = set()
+    for position in {position for position in released.values() if position < head}:
+        changes = as_table(reader.read(Slice(asset.name, position, head, Images.CHANGES)))
+        late.update(value for value in _texts(changes.column(column)) if released.get(value) == position)
+    return late
 
 
 def _texts(column: pa.ChunkedArray) -> list[str]:

@@ -20,10 +20,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tidemill.core.errors import TidemillError
+from tidemill.core.errors import DefinitionError, TidemillError
 from tidemill.core.event import (
     Alert,
     Command,
+    Defined,
     Drained,
     Event,
     Failed,
@@ -166,7 +167,12 @@ class Loop:
 
     def handle(self, event: Event) -> None:
         """Take one event into account and send off what it asks for."""
-        commands = step(self.state, event)
+        try:
+            commands = step(self.state, event)
+        except DefinitionError as error:  # the old definition stays, and a person is told (rule 24)
+            name = event.job.name if isinstance(event, Defined) else ""
+            self._services.journal.alert(Alert("definition", name, str(error), self._services.clock.now()))
+            return
         if isinstance(event, Failed) and event.failure is not Failure.CONFLICT:
             self._services.journal.fail(event.run, event.job, event.reason, self._outcome(event))
         for command in commands:

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tidemill.core.change import Appended, Images, Replaced, Slice
+import pyarrow as pa
+
+from tidemill.core.change import OFFSET, RID, Appended, Images, Replaced, Slice
 from tidemill.core.model import AssetKind, Home, Job, Semantics
 from tidemill.core.ports import Plan, Store, Table, Transaction
 from tidemill.runtime.catalog import Catalog
-from tidemill.runtime.rows import row_ids
+from tidemill.runtime.rows import row_ids, table_of
 
 __all__ = ["COPY_CHANGES", "Mirrors"]
 
+_NOTHING = pa.schema([pa.field(RID, pa.string()), pa.field(OFFSET, pa.int64())])
 COPY_CHANGES = 100_000
 """Events copied at a time, so that memory stays flat."""
 
@@ -99,6 +102,9 @@ class Mirrors:
             is_upsert = asset.semantics is Semantics.UPSERT
             if head > have or not have:
                 transaction.define(Table(topic, asset.columns, asset.key if is_upsert else None))
+            if not head:
+                # It is a mirror from the start: cursors of readers of the topic itself may stand beyond its head.
+                transaction.write(topic, Replaced(table_of(_NOTHING, []), [], head=0))
             for low in range(have, head, COPY_CHANGES):
                 high = min(low + COPY_CHANGES, head)
                 rows = reader.read(Slice(topic, low, high, Images.ADDED))

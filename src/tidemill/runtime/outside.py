@@ -25,6 +25,7 @@ from tidemill.core.model import Home, Job, Materialized
 from tidemill.core.orchestrate import on_cursor
 from tidemill.core.ports import Head, Progress, Reader, Store, Transaction, Work
 from tidemill.runtime.catalog import Catalog
+from tidemill.runtime.gate import Opening, release
 from tidemill.runtime.mirror import Mirrors
 from tidemill.runtime.perform import Done, Snapshot
 from tidemill.runtime.rows import as_table
@@ -41,9 +42,11 @@ class RunWaits(UserError):
     """A run touches more rows outside than `hold_above` allows: it waits for `tidemill apply`."""
 
 
-def idempotency_key(job: str, ranges: Mapping[str, tuple[int, int]]) -> str:
-    """A stable name for one run's work: the same job over the same ranges, whichever attempt or process."""
-    text = json.dumps([job, sorted((asset, *taken) for asset, taken in ranges.items())])
+def idempotency_key(job: str, ranges: Mapping[str, tuple[int, int]], value: str = "") -> str:
+    """A stable name for one run's work: the same job over the same ranges (and the same value of its gate), whichever
+    attempt or process."""
+    taken = sorted((asset, *taken) for asset, taken in ranges.items())
+    text = json.dumps([job, taken, value] if value else [job, taken])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -72,10 +75,10 @@ class Outside:
             ranges = dict(pinned.pinned or {})
             self._check_hold(job, ranges, reader)
             work = Work(job, plan, ranges, run, attempt=start.attempt)
-            versions = self._act(work, reader, idempotency_key(job.name, ranges))
+            versions = self._act(work, reader, idempotency_key(job.name, ranges, start.value))
             generations = {asset: head.generation for asset, head in heads.items()}
         progress = _settled(job, start, run, pinned, generations)
-        return self._settle(job, pinned, progress, versions)
+        return self._settle(job, start, pinned, progress, versions)
 
     def _act(self, work: Work, reader: Snapshot, key: str) -> Mapping[str, str]:
         """The effect itself; a run that a person cancelled says so, whatever it was doing."""
@@ -120,9 +123,14 @@ class Outside:
                 f"`tidemill apply`",
             )
 
-    def _settle(self, job: Job, pinned: Progress, progress: Progress, versions: Mapping[str, str]) -> Done:
+    def _settle(
+        self, job: Job, start: Start, pinned: Progress, progress: Progress, versions: Mapping[str, str]
+    ) -> Done:
+        """One commit: the outputs' versions, the gate's released value, the cursor. A value never opens twice."""
         transaction = self.stores[Home.LEDGER].begin()
         try:
+            if isinstance(start.payload, Opening):
+                release(transaction, job, start.payload)
             changed = sum(_touch(transaction, asset, versions.get(asset, progress.run)) for asset in job.outputs)
             transaction.settle(progress, pinned)
             return Done(progress, transaction.commit(), dict(pinned.pinned or {}), changed)
@@ -133,7 +141,8 @@ class Outside:
 def _settled(job: Job, start: Start, run: str, pinned: Progress, generations: Mapping[str, int]) -> Progress:
     """The progress once the pinned range is done."""
     cursors = {**pinned.cursors, **{asset: to for asset, (_, to) in (pinned.pinned or {}).items()}}
-    if job.on and start.on_offset is not None:
+    is_last = not isinstance(start.payload, Opening) or start.payload.is_last
+    if job.on and start.on_offset is not None and is_last:
         cursors[on_cursor(job.on)] = max(start.on_offset, cursors.get(on_cursor(job.on), 0))
     return Progress(job.name, job.version, cursors, generations, run, start.at, succeeded=True)
 

@@ -254,7 +254,7 @@ class _Run:
 
     def _is_whole(self, before: Progress | None, heads: Mapping[str, Head]) -> bool:
         is_first = before is None and self._has_leftovers()
-        return is_first or self.start.value != "" or self._is_rebuild(before, heads)
+        return is_first or self.job.gate is not None or self._is_rebuild(before, heads)
 
     def _ranges(self, before: Progress | None, known: Mapping[str, Head]) -> dict[str, tuple[int, int]]:
         cursors = before.cursors if before is not None else {}

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import click
 
+from tidemill.cli import late
 from tidemill.cli.output import print_json
 from tidemill.cli.settings import Settings
 from tidemill.cli.settings import command as declare
 from tidemill.core.errors import DefinitionError
-from tidemill.project import load
+from tidemill.project.definitions import Definitions
 
 WRONG = 2
 
@@ -18,7 +19,7 @@ WRONG = 2
 @declare("tidemill check", "tidemill check --env prod --json")
 def command(settings: Settings) -> int:
     """Check every definition and run nothing. Problems come all together, with file, line and mend (exit code 2)."""
-    found = load(settings.folder, settings.env or None)
+    found: Definitions = late("tidemill.project.checking:check")(settings.folder, settings.env or None)
     if settings.is_json:
         print_json(
             {

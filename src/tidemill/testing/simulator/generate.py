@@ -44,7 +44,7 @@ from tidemill.testing.simulator.words import (
 
 __all__ = ["SIZE", "history_of"]
 
-SIZE = 40
+SIZE = 60
 """Actions of a history, about."""
 
 DAYS = ("2024-03-01", "2024-03-02", "2024-03-04")
@@ -123,7 +123,7 @@ class _Drawing:
             return JobSpec(name, "map", "run", inputs, f"x{name[1:]}")
         kinds = {self._kind(asset) for asset in inputs}
         takes = "sql" if random.random() < 0.4 else "full" if shape not in ROWWISE else "row"
-        if takes == "row" and shape == "map" and kinds <= {"append"} and random.random() < 0.4:
+        if takes == "row" and shape == "map" and kinds <= {"append", "upsert"} and random.random() < 0.6:
             takes = "table"
         return JobSpec(
             name,

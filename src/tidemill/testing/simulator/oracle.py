@@ -81,7 +81,7 @@ class _Judge:
     def moment(self) -> None:
         for spec in self.player.site.jobs.values():
             progress = self.progress(spec)
-            if progress is None or spec.takes == "run" or not self._is_of_now(spec, progress):
+            if progress is None or spec.takes == "run" or spec.to_topic or not self._is_of_now(spec, progress):
                 continue
             try:
                 inputs = [self._read_so_far(spec, progress, asset) for asset in spec.inputs]
@@ -93,6 +93,8 @@ class _Judge:
 
     def _is_of_now(self, spec: JobSpec, progress: Progress) -> bool:
         """Whether the job's result was made by its present version, from the present logs of its inputs."""
+        if spec.takes == "run" or spec.to_topic:
+            return True
         heads = {asset: self.head(asset) for asset in spec.inputs}
         is_same_log = all(heads[asset].generation == at for asset, at in progress.generations.items())
         return progress.version == job_of(spec).version and is_same_log
@@ -133,10 +135,12 @@ class _Judge:
 
     def _force(self, order: list[str]) -> None:
         """Start what its own condition holds back, until nothing is left that only its condition holds back."""
-        before: object = None
+        before: list[object] = []
+        patience = 2
         while shy := [name for name in order if self._is_shy(self.player.site.jobs[name])]:
             reached = [self._reached(self.player.site.jobs[name]) for name in shy]
-            if reached == before:
+            patience = 2 if reached != before else patience - 1
+            if not patience:
                 return
             before = reached
             self.player.force(shy)
@@ -173,7 +177,7 @@ class _Judge:
 
     def _check_job(self, spec: JobSpec) -> None:
         progress = self.progress(spec)
-        is_stale = progress is not None and progress.version != job_of(spec).version
+        is_stale = progress is not None and not self._is_of_now(spec, progress)
         if is_stale or (spec.gate is None and self._behind(spec)):
             self._check_excuse(spec)
         inputs = self._inputs(spec, progress)
@@ -242,7 +246,7 @@ class _Judge:
         state = self.player.machine.loop.state
         job = state.jobs[spec.name]
         progress = self.progress(spec)
-        is_stale = progress is not None and progress.version != job_of(spec).version
+        is_stale = progress is not None and not self._is_of_now(spec, progress)
         if not is_stale and spec.when in ("all", "each", "") and not self._condition_holds(spec):
             return
         behind = self._behind(spec)
@@ -262,8 +266,9 @@ class _Judge:
         cursor = progress.cursors.get(asset, 0) if progress is not None else 0
         transaction = self.transaction(self.home(asset))
         part = Slice(asset, cursor, transaction.head(asset).offset, Images.ADDED)
-        if progress is not None and progress.version != job_of(spec).version:
-            part = Slice(asset, 0, cursor)
+        if progress is not None and not self._is_of_now(spec, progress):
+            is_new_log = progress.generations.get(asset, 1) != transaction.head(asset).generation
+            part = Slice(asset, 0, part.to if is_new_log else cursor)
         return [(row["k"], row["v"]) for row in pa.table(transaction.read(part)).to_pylist()]
 
     def _check_table(self, spec: JobSpec, table: Counter[Pair], is_made: bool = True) -> None:
@@ -335,7 +340,9 @@ def _from_the_sources_down(specs: dict[str, JobSpec]) -> list[str]:
 def _arrived(judge: _Judge, source: SourceSpec) -> set[tuple[str, str]]:
     """(day, store) of the files that count as arrived."""
     there = set(judge.player.site.files.get(source.name, {}))
-    return there if source.retracts else there | set(_landed(judge, source))
+    landings = judge.rows(landings_asset(source.name), home=Home.TABLES)
+    paths = [row["path"].split("/") for row in landings if row["state"] == "landed"]
+    return there if source.retracts else there | {(day, name.removesuffix(".csv")) for _, day, name in paths}
 
 
 def _source_rows(judge: _Judge, source: SourceSpec) -> Iterator[Row]:
@@ -363,12 +370,18 @@ def _latest(rows: Iterable[tuple[str, int | None, int]]) -> dict[str, int | None
 
 
 def _landed(judge: _Judge, source: SourceSpec) -> dict[tuple[str, str], tuple[tuple[str, int], ...]]:
-    """The content of every file as it last landed (its hash is its content, written as Python)."""
+    """The content of every file as it last landed: its hash is its content, written as Python.
+
+    Of a file that was rejected since, what its rows say: nothing else knows what was there before.
+    """
     found = {}
     for row in judge.rows(landings_asset(source.name), home=Home.TABLES):
         _, day, name = row["path"].split("/")
         if row["hash"]:
             found[day, name.removesuffix(".csv")] = tuple(_literal(row["hash"]))
+        elif row["state"] == "rejected":
+            held = [each for each in judge.rows(source.name) if each[RID].startswith(f"{row['path']}#")]
+            found[day, name.removesuffix(".csv")] = tuple((each["k"], each["v"]) for each in held)
     return found
 
 

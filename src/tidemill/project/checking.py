@@ -1,0 +1,65 @@
+"""Checking a whole project without running it: what loading cannot see, planning does.
+
+Rules of this file:
+  * nothing of the project's state is touched: types are asked of an empty database in memory;
+  * every SQL and Python job is planned; what cannot be planned is a problem with file, line and mend;
+  * a job that reads the output of a broken one is not blamed for it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tidemill.core.errors import DefinitionError, TidemillError
+from tidemill.core.mapping import ObjectMapping
+from tidemill.core.model import Takes
+from tidemill.engines.duckdb import DuckDBEngine
+from tidemill.engines.python import PythonEngine
+from tidemill.project.definitions import Definitions
+from tidemill.project.loading import load
+from tidemill.runtime.catalog import Catalog
+from tidemill.stores.duckdb import DuckDBStore
+
+__all__ = ["check", "drop_contradictions"]
+
+
+def check(folder: str | Path, env: str | None = None) -> Definitions:
+    """Load a project and plan every job; what is wrong is in `problems`."""
+    loaded = load(folder, env)
+    drop_contradictions(loaded)
+    store = DuckDBStore(":memory:")
+    try:
+        loaded.problems += _unplannable(loaded, store)
+    finally:
+        store.close()
+    return loaded
+
+
+def drop_contradictions(loaded: Definitions) -> None:
+    """Leave out jobs that contradict the ones before them (two writers, a circle); loading has said so already."""
+    mapping = ObjectMapping()
+    for name, job in list(loaded.jobs.items()):
+        try:
+            mapping.add(job)
+        except DefinitionError as error:
+            del loaded.jobs[name]
+            if not loaded.problems:
+                loaded.problems.append(error)
+
+
+def _unplannable(loaded: Definitions, store: DuckDBStore) -> list[DefinitionError]:
+    catalog = Catalog(dict(loaded.assets), dict(loaded.jobs), timezone=loaded.timezone)
+    python = PythonEngine(loaded.jobs.values(), loaded.functions)
+    sql = DuckDBEngine(store, catalog.asset, lambda: loaded.views)
+    catalog.engines = {Takes.SQL: sql, **dict.fromkeys((Takes.ROW, Takes.TABLE, Takes.FULL, Takes.RUN), python)}
+    problems: dict[str, DefinitionError] = {}
+    for job in loaded.jobs.values():
+        try:
+            catalog.plan(job)
+        except DefinitionError as error:
+            problems.setdefault(str(error), error)
+        except TidemillError as error:
+            found = DefinitionError(error.message, place=error.place or str(job.place), mend=error.mend)
+            problems.setdefault(str(found), found)
+    python.close()
+    return list(problems.values())
