@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidemill.core import gate as rules
-from tidemill.core.change import OFFSET, ORDINAL, PARENT, Images, Replaced, Slice
+from tidemill.core.change import ORDINAL, PARENT, Images, Replaced, Slice
 from tidemill.core.event import Looked
 from tidemill.core.model import Asset, AssetKind, Column, Job
 from tidemill.core.ports import Reader, Table, Transaction
