@@ -85,6 +85,10 @@ class Project:
         assert code is None or done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
         return done
 
+    def cli_free(self, *words: str) -> None:
+        """Run a command that needs no project."""
+        subprocess.run([PYTHON, "-m", "tidemill", *words], check=True, capture_output=True, timeout=60)
+
     def json(self, *words: str, code: int | None = 0) -> Any:
         """The JSON that a command prints."""
         return json.loads(self.cli(*words, "--json", code=code).stdout)
