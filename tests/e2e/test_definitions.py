@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -209,7 +210,8 @@ def test_under_serve_rebuilds_removals_and_outside_effects_wait_for_apply(shop: 
     shop.cli("emit", "orders", "--file", str(shop.folder / "events.ndjson"))
 
     def asked(sql: str) -> Any:
-        return shop.json("query", sql, code=None)
+        done = shop.cli("query", sql, "--json", code=None)
+        return json.loads(done.stdout) if done.returncode == 0 else done.stderr
 
     until(lambda: asked("select s from total") == [{"s": 1}])
     shop.write(
@@ -243,4 +245,20 @@ def test_a_held_job_runs_again_when_its_definition_is_mended(shop: Project) -> N
 
 
 def test_check_plans_every_job_and_names_the_nearest_column(project: Project) -> None:
-    project.write("tidemill.toml", ORDERS_TOML if "ORDERS_TOML" in globals() else TOPIC)
+    project.write({"tidemill.toml": ORDERS, "jobs/j.sql": "select\n  custmer\nfrom orders"})
+    said = project.cli("check", code=2).stderr
+    assert [word for word in ("jobs/j.sql", "custmer", "customer") if word not in said] == [], said
+
+
+def test_check_says_what_is_missing_once_and_goes_on(project: Project) -> None:
+    project.write(
+        {
+            "tidemill.toml": ORDERS,
+            "jobs/a.sql": "select count(*) n from order_s",
+            "jobs/b.sql": "select max(n) n from a",
+            "jobs/c.sql": "select custmer from orders",
+        }
+    )
+    said = project.cli("check", code=2).stderr
+    assert [word for word in ("jobs/a.sql", "jobs/c.sql") if word not in said] == [], said
+    assert "Traceback" not in said

@@ -15,7 +15,7 @@ from tests.e2e.conftest import Project, Row, ran
 from tidemill.project.mill import Mill
 
 BASE = int(os.environ.get("TIDEMILL_SEED") or random.SystemRandom().randrange(10**9))
-HISTORIES = 24
+HISTORIES = 20
 MODES = ("realtime", "microbatch", "batch")
 
 ASSETS = """[project]
@@ -181,7 +181,7 @@ def test_every_history_gives_the_table_of_one_run_over_its_final_inputs(project:
             mill.mode(name, mode)
         history = History(mill, project, pick)
         ran(mill)
-        for _ in range(10):
+        for _ in range(7):
             for _ in range(pick.randrange(1, 4)):
                 history.step()
             if pick.random() < 0.7:

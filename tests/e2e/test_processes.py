@@ -81,7 +81,7 @@ def test_tables_are_right_after_ten_kills_at_random_moments(project: Project, st
         project.write({name: events(pick, sent, count)})
         sent += count
         sending = started(project, "emit", "orders", "--file", str(project.folder / name))
-        waits = pick.random() * 0.8
+        waits = pick.random() * 0.5
         with contextlib.suppress(subprocess.TimeoutExpired):
             sending.wait(timeout=waits)
         os.kill(process.pid, signal.SIGKILL)

@@ -56,6 +56,8 @@ def _unplannable(loaded: Definitions, store: DuckDBStore) -> list[DefinitionErro
     for job in loaded.jobs.values():
         try:
             catalog.plan(job)
+        except KeyError:
+            continue  # what it reads, or what that is made of, is not there: loading has said so
         except DefinitionError as error:
             problems.setdefault(str(error), error)
         except TidemillError as error:
