@@ -36,9 +36,9 @@ def _is_complete(source: SourceSpec, day: str, arrivals: Arrivals) -> bool:
 
 
 def released_rows(
-    gate: GateSpec, positions: Mapping[str, int], truth: Iterable[Row], as_it_was: Callable[[int], list[Row]]
+    positions: Mapping[str, int], truth: Iterable[Row] | None, as_it_was: Callable[[int], list[Row]]
 ) -> list[Row]:
-    """The rows of one input that are released: `positions` by value, `truth` the final rows."""
-    if gate.on_late != "next":
+    """The rows of one input that are released, at `positions` by value; with `truth` given as they are in the end."""
+    if truth is not None:
         return [row for row in truth if row[2] in positions]
     return [row for value, position in positions.items() for row in as_it_was(position) if row[2] == value]

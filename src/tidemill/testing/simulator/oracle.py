@@ -180,13 +180,15 @@ class _Judge:
         is_stale = progress is not None and not self._is_of_now(spec, progress)
         if is_stale or (spec.gate is None and self._behind(spec)):
             self._check_excuse(spec)
-        inputs = self._inputs(spec, progress)
         if spec.takes == "run":
+            self._inputs(spec, progress)
             return
-        table, bad = recompute(spec, [[row[:2] for row in rows] for rows in inputs])
         is_made = progress is not None and not is_stale
-        if not is_made:
+        if is_made:
+            table, bad = recompute(spec, [[row[:2] for row in rows] for rows in self._inputs(spec, progress)])
+        else:
             # Nothing was committed by this version (held, with an excuse): what was there before still stands.
+            self._released(spec)
             table, bad = self._bag(spec.output), self._parked_before(spec)
         self._check_table(spec, table, is_made)
         self._check_parked(spec, bad)
@@ -204,7 +206,8 @@ class _Judge:
                 raise Wrong(f"{spec.name}: its cursor on {asset} is {cursor}, the head {head}")
             if spec.gate is not None and asset in self._partitioned(spec):
                 was = partial(self._as_it_was, asset)
-                found.append(gates.released_rows(spec.gate, positions.get(asset, {}), self.truth[asset], was))
+                may_lag = spec.gate.on_late == "next" or self._is_held(spec)
+                found.append(gates.released_rows(positions.get(asset, {}), None if may_lag else self.truth[asset], was))
             else:
                 found.append(self.truth[asset] if cursor == head else self._as_it_was(asset, cursor, spec))
         return found
@@ -225,8 +228,7 @@ class _Judge:
         values = {value for positions in found.values() for value in positions}
         wrong = gates.check_values(spec.gate, values, sources, {s.name: _arrived(self, s) for s in sources})
         job = self.player.machine.loop.state.jobs[spec.name]
-        is_held = job.phase is Phase.HELD and self._has_bad_rows(spec)
-        if wrong and not is_held and self._condition_holds(spec):
+        if wrong and not self._is_held(spec) and self._condition_holds(spec):
             raise Wrong(f"{spec.name}: {wrong}; it is {job.phase} ({job.reason})")
         return found
 
@@ -235,8 +237,10 @@ class _Judge:
         home = Home.TABLES if spec is not None and spec.takes == "sql" else self.home(asset)
         return [(row["k"], row["v"], row.get("day", "")) for row in self.rows(asset, to, home)] if to else []
 
-    def _has_bad_rows(self, spec: JobSpec) -> bool:
-        """Whether rows could hold this job: with `on_error: stop` one does, else only if it never met a good one."""
+    def _is_held(self, spec: JobSpec) -> bool:
+        """Whether bad rows hold this job: with `on_error: stop` one does, else only if it never met a good one."""
+        if self.player.machine.loop.state.jobs[spec.name].phase is not Phase.HELD:
+            return False
         rows = [row for asset in spec.inputs for row in self.truth[asset]]
         bad = [row for row in rows if raises(spec, row[:2])]
         return bool(bad) and (spec.on_error == "stop" or self.progress(spec) is None)

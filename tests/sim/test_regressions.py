@@ -1,0 +1,158 @@
+"""Histories that once broke a promise, made small: each is here under the name of the promise."""
+
+from __future__ import annotations
+
+import pytest
+
+from tidemill.testing.simulator import History
+from tidemill.testing.simulator.simulate import play
+from tidemill.testing.simulator.words import (
+    Define,
+    Emit,
+    GateSpec,
+    Go,
+    JobSpec,
+    LookAtFiles,
+    Meanwhile,
+    PutFile,
+    RemoveFile,
+    Rename,
+    Resume,
+    Settle,
+    SourceSpec,
+    Trouble,
+)
+
+APPEND = SourceSpec("append", "append")
+UPSERT = SourceSpec("upsert", "upsert")
+FILES = SourceSpec("files", "files", members=("s1", "s2"))
+MAP = JobSpec("j0", "map", "row", ("append",), "t0")
+SUM = JobSpec("j1", "sum", "sql", ("append",), "t1", is_keyed=True)
+GATED = JobSpec("j0", "sum", "full", ("files",), "t0", poison=9, is_keyed=True, gate=GateSpec())
+
+HISTORIES = {
+    "a word about a job that is gone changes nothing": History(
+        (APPEND,), (MAP,), (Resume("j0"), Rename("j0", JobSpec("j9", "map", "row", ("append",), "t0")))
+    ),
+    "a start that was decided before the definition changed rebuilds": History(
+        (UPSERT,),
+        (JobSpec("j0", "split", "row", ("upsert",), "t0", factor=2, max_changes=5),),
+        (
+            Emit("upsert", (("b", 16, 1), ("a", 22, 3))),
+            Settle(),
+            Emit("upsert", (("c", None, 4),)),
+            Go((0,)),
+            Define(JobSpec("j0", "split", "row", ("upsert",), "t0", factor=3, max_changes=5)),
+        ),
+    ),
+    "a job that is removed while it waits for its turn takes no other down": History(
+        (APPEND,),
+        (SUM, JobSpec("j2", "count", "sql", ("append",), "t2")),
+        (Emit("append", (("a", 1, 0),)), Go((0,)), Rename("j1", JobSpec("j9", "sum", "sql", ("append",), "t1"))),
+    ),
+    "jobs of both homes that wait for one lane are not committed together": History(
+        (APPEND,),
+        (SUM, JobSpec("j2", "keep", "sql", ("append",), "t2", to_topic=True)),
+        (Emit("append", (("a", 1, 0), ("b", 2, 0))), Go((0,)), Settle()),
+    ),
+    "a row that was mended before the search for poison is not parked": History(
+        (UPSERT,),
+        (JobSpec("j1", "keep", "sql", ("upsert",), "t1", factor=3, poison=3, mode="batch"),),
+        (
+            Emit("upsert", (("b", 4, 1), ("a", 16, 2), ("c", 15, 3))),
+            Go((0,)),
+            Meanwhile(action=Emit("upsert", (("a", 7, 4),))),
+            Go((1,)),
+        ),
+    ),
+    "another version tries the parked rows again": History(
+        (APPEND,),
+        (JobSpec("j0", "map", "row", ("append",), "t0", poison=3),),
+        (
+            Emit("append", (("a", 3, 0), ("b", 4, 0))),
+            Settle(),
+            Define(JobSpec("j0", "map", "row", ("append",), "t0", factor=2)),
+        ),
+    ),
+    "readers of a table with other columns are rebuilt from its new log": History(
+        (APPEND,),
+        (
+            JobSpec("j0", "sum", "full", ("append",), "t0", is_keyed=True),
+            JobSpec("j1", "map", "row", ("t0",), "t1"),
+        ),
+        (
+            Emit("append", (("a", 3, 0), ("b", 4, 0))),
+            Settle(),
+            Define(JobSpec("j0", "sum", "full", ("append",), "t0", is_keyed=True, is_wide=True)),
+            Settle(),
+        ),
+    ),
+    "a delay over changes without event time ends": History(
+        (APPEND,),
+        (
+            JobSpec("j1", "map", "row", ("append",), "t1", to_topic=True),
+            JobSpec("j2", "sum", "sql", ("t1",), "t2", after=30.0),
+        ),
+        (Emit("append", (("a", 1, 0),)), Settle()),
+    ),
+    "a delay over removals alone ends": History(
+        (UPSERT,),
+        (JobSpec("j1", "map", "row", ("upsert",), "t1", after=30.0),),
+        (Emit("upsert", (("a", 1, 1),)), Settle(), Emit("upsert", (("a", None, 2),)), Settle()),
+    ),
+    "a gate parks the poison of every value, not only of the first": History(
+        (FILES,),
+        (GATED,),
+        (
+            PutFile("files", "2024-03-02", "s1", (("c", 25), ("b", 6))),
+            PutFile("files", "2024-03-02", "s2", (("a", 22), ("c", 4))),
+        ),
+    ),
+    "a row that came before its value was released, and went after it, is late": History(
+        (FILES,),
+        (JobSpec("j0", "distinct", "full", ("files",), "t0", gate=GateSpec()),),
+        (
+            PutFile("files", "2024-03-04", "s1", ()),
+            PutFile("files", "2024-03-04", "s2", (("a", 14),)),
+            LookAtFiles("files"),
+            Settle(),
+            PutFile("files", "2024-03-02", "s1", (("b", 14),)),
+            PutFile("files", "2024-03-02", "s2", (("d", 1),)),
+            LookAtFiles("files"),
+            Settle(),
+            PutFile("files", "2024-03-02", "s1", ()),
+        ),
+    ),
+    "a forced gate with nothing to open is no error": History(
+        (FILES,), (JobSpec("j0", "keep", "row", ("files",), "t0", when="each", gate=GateSpec()),)
+    ),
+    "a mirror of a topic without events holds up no other reader of the topic": History(
+        (APPEND, UPSERT),
+        (
+            JobSpec("j0", "join", "full", ("append", "upsert"), "t0", is_keyed=True),
+            JobSpec("j1", "join", "sql", ("upsert", "append"), "t1"),
+        ),
+        (Emit("append", (("a", 1, 0),)), Settle(), Emit("upsert", (("a", 1, 1),)), Settle()),
+    ),
+    "a file that was rejected and then removed keeps the rows it had": History(
+        (FILES,),
+        (),
+        (
+            PutFile("files", "2024-03-04", "s2", (("a", 1),)),
+            LookAtFiles("files"),
+            PutFile("files", "2024-03-04", "s2", None),
+            LookAtFiles("files"),
+            RemoveFile("files", "2024-03-04", "s2"),
+        ),
+    ),
+    "a run outside that is tried again takes what it took at first": History(
+        (APPEND,),
+        (JobSpec("j0", "map", "run", ("append",), "x0"),),
+        (Trouble("j0", 2), Emit("append", (("a", 1, 0),)), Settle(), Emit("append", (("b", 2, 0),)), Settle()),
+    ),
+}
+
+
+@pytest.mark.parametrize("promise", HISTORIES)
+def test_a_promise_that_was_once_broken_is_kept(promise: str) -> None:
+    assert play(HISTORIES[promise]) == ""
