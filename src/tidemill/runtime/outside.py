@@ -27,7 +27,7 @@ from tidemill.core.ports import Head, Progress, Reader, Store, Transaction, Work
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.gate import Opening, release
 from tidemill.runtime.mirror import Mirrors
-from tidemill.runtime.perform import Done, Snapshot
+from tidemill.runtime.perform import Done, LazyReader, Snapshot
 from tidemill.runtime.rows import as_table
 
 __all__ = ["Effect", "Outside", "RunWaits", "idempotency_key"]
@@ -71,12 +71,11 @@ class Outside:
         plan = self.catalog.plan(job)
         self.mirrors.prepare(job, plan)
         with _Readers(self.catalog, self.stores, frozenset(self.mirrors.needed(job, plan))) as reader:
-            pinned, heads = self._pin(job, start, reader)
+            pinned, generations = self._pin(job, start, reader)
             ranges = dict(pinned.pinned or {})
             self._check_hold(job, ranges, reader)
             work = Work(job, plan, ranges, run, attempt=start.attempt)
             versions = self._act(work, reader, idempotency_key(job.name, ranges, start.value))
-            generations = {asset: head.generation for asset, head in heads.items()}
         progress = _settled(job, start, run, pinned, generations)
         return self._settle(job, start, pinned, progress, versions)
 
@@ -88,13 +87,15 @@ class Outside:
         finally:
             self.check(work.run)
 
-    def _pin(self, job: Job, start: Start, reader: Snapshot) -> tuple[Progress, dict[str, Head]]:
-        heads = {asset: reader.head(asset) for asset in job.inputs}
+    def _pin(self, job: Job, start: Start, reader: Snapshot) -> tuple[Progress, dict[str, int]]:
+        """The progress with its range pinned, durably, and the generations of the inputs."""
         transaction = self.stores[Home.LEDGER].begin()
         try:
+            heads = {asset: self._head(asset, transaction, reader) for asset in job.inputs}
+            generations = {asset: head.generation for asset, head in heads.items()}
             before = transaction.progress(job.name)
             if before is not None and before.pinned is not None:
-                return before, heads
+                return before, generations
             cursors = before.cursors if before is not None else {}
             offsets = {asset: head.offset for asset, head in heads.items()}
             ranges = pace.ranges(job, cursors, offsets, ends=start.ends)
@@ -102,9 +103,13 @@ class Outside:
             pinned = replace(base, version=job.version, pinned=ranges)
             transaction.settle(pinned, before)
             transaction.commit()
-            return pinned, heads
+            return pinned, generations
         finally:
             transaction.rollback()
+
+    def _head(self, asset: str, transaction: Transaction, reader: Snapshot) -> Head:
+        """Where an input ends: in the transaction that pins, or in the tables."""
+        return reader.head(asset) if reader.is_in_tables(asset) else transaction.head(asset)
 
     def _check_hold(self, job: Job, ranges: Mapping[str, tuple[int, int]], reader: Snapshot) -> None:
         if job.materialized is Materialized.EXTRACT or self.is_released(idempotency_key(job.name, ranges)):
@@ -154,16 +159,19 @@ def _touch(transaction: Transaction, asset: str, version: str) -> int:
 
 
 class _Readers:
-    """One snapshot over both stores for the time of a run."""
+    """Readers of both stores for the time of a run, opened when first asked: a run that reads nothing costs nothing.
+
+    They may be opened after the range was pinned: what lies within a range does not change.
+    """
 
     def __init__(self, catalog: Catalog, stores: Mapping[Home, Store], mirrored: frozenset[str]) -> None:
-        self._tables = stores[Home.TABLES].begin(exclusive=False)
-        self._ledger = stores[Home.LEDGER].begin(exclusive=False)
+        self._tables = LazyReader(stores[Home.TABLES])
+        self._ledger = LazyReader(stores[Home.LEDGER])
         self._snapshot = Snapshot(catalog, self._tables, self._ledger, mirrored)
 
     def __enter__(self) -> Snapshot:
         return self._snapshot
 
     def __exit__(self, *_: object) -> None:
-        self._tables.rollback()
-        self._ledger.rollback()
+        self._tables.close()
+        self._ledger.close()

@@ -32,7 +32,7 @@ from tidemill.runtime.mirror import Mirrors
 from tidemill.runtime.parking import Parking, parked_rows, write_parking
 from tidemill.runtime.rows import row_ids
 
-__all__ = ["CHUNK_CHANGES", "Done", "Performer", "Snapshot", "Taken"]
+__all__ = ["CHUNK_CHANGES", "Done", "LazyReader", "Performer", "Snapshot", "Taken"]
 
 T = TypeVar("T")
 
@@ -75,9 +75,12 @@ class Snapshot:
         self._ledger = ledger
         self._mirrored = mirrored
 
+    def is_in_tables(self, asset: str) -> bool:
+        """Whether the asset is read from the tables store: it lives there, or its mirror is wanted."""
+        return asset in self._mirrored or self._catalog.home(asset) is Home.TABLES
+
     def _home(self, asset: str) -> Reader:
-        in_tables = asset in self._mirrored or self._catalog.home(asset) is Home.TABLES
-        return self._tables if in_tables else self._ledger
+        return self._tables if self.is_in_tables(asset) else self._ledger
 
     def evaluate(self, statement: Statement) -> ArrowStream:
         """The rows of a statement over the tables store, at this snapshot (extracts)."""
@@ -170,7 +173,7 @@ class _OpenSnapshot:
     ) -> None:
         self._catalog = catalog
         self._transaction = transaction
-        self._other = _Lazy(other)
+        self._other = LazyReader(other)
         self._home = home
         self._mirrored = mirrored
 
@@ -183,7 +186,7 @@ class _OpenSnapshot:
         self._other.close()
 
 
-class _Lazy:
+class LazyReader:
     """A reader that opens its transaction when first asked."""
 
     def __init__(self, store: Store) -> None:
@@ -196,12 +199,20 @@ class _Lazy:
         return self._transaction
 
     def head(self, asset: str) -> Head:
+        """The end of the asset's log."""
         return self._open().head(asset)
 
     def read(self, part: Slice) -> ArrowStream:
+        """The rows of a slice."""
         return self._open().read(part)
 
+    def evaluate(self, statement: Statement) -> ArrowStream:
+        """The rows of a statement over the tables store."""
+        rows: ArrowStream = self._open().evaluate(statement)  # type: ignore[attr-defined]
+        return rows
+
     def close(self) -> None:
+        """End the transaction, where one was opened."""
         if self._transaction is not None:
             self._transaction.rollback()
 
