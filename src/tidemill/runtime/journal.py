@@ -20,7 +20,10 @@ from tidemill.core.ports import Clock, Ledger, Positions, RunRecord
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.perform import Done
 
-__all__ = ["LedgerJournal", "settle_reports"]
+__all__ = ["GROUP_SECONDS", "LedgerJournal", "settle_reports"]
+
+GROUP_SECONDS = 0.05
+"""How long reports wait for others, so that they do not compete with the commits of the work itself."""
 
 Listener = Callable[[RunRecord], None]
 
@@ -36,6 +39,7 @@ class LedgerJournal:
         self._numbers = itertools.count(1)
         self._going: dict[str, RunRecord] = {}
         self._queue: queue.SimpleQueue[RunRecord | threading.Event | None] = queue.SimpleQueue()
+        self._hurry = threading.Event()
         self._thread = threading.Thread(target=self._write, name="tidemill-journal", daemon=True)
         self._thread.start()
         self.listeners: list[Listener] = []
@@ -82,11 +86,13 @@ class LedgerJournal:
         """Return when every report so far is in the ledger."""
         written = threading.Event()
         self._queue.put(written)
+        self._hurry.set()
         written.wait()
 
     def close(self) -> None:
         """Write what is left and stop."""
         self._queue.put(None)
+        self._hurry.set()
         self._thread.join()
 
     def _tell(self, record: RunRecord) -> None:
@@ -97,6 +103,8 @@ class LedgerJournal:
     def _write(self) -> None:
         while True:
             batch = [self._queue.get()]
+            self._hurry.wait(GROUP_SECONDS)
+            self._hurry.clear()
             while not self._queue.empty():
                 batch.append(self._queue.get())
             newest = {item.run: item for item in batch if isinstance(item, RunRecord)}
