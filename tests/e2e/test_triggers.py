@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -401,3 +402,67 @@ def test_running_one_job_leaves_the_others_alone_and_loses_nothing(project: Proj
         settled(mill)
         assert ran(mill, ["one"])["runs"] == 1
         assert rows(mill, "select n from two") == [(1,)]
+
+
+def test_running_one_job_under_watch_costs_the_others_no_change(project: Project) -> None:
+    project.write(
+        {
+            "tidemill.toml": ORDERS
+            + '[assets.day]\nkind = "external"\n[jobs.slow]\ninputs = ["day"]\ncommand = ["python", "slow.py"]\n',
+            "slow.py": "import pathlib, time\npathlib.Path('begun').write_text('')\n"
+            "while not pathlib.Path('go').exists(): time.sleep(0.02)\n",
+            "jobs/total.sql": "-- mode: realtime\nselect count(*) n from orders",
+        }
+    )
+    with watching(project) as mill:
+        mill.touch("day")
+        until((project.folder / "begun").exists)
+        asking = [threading.Thread(target=mill.run, args=(jobs,)) for jobs in (["slow"], [], ["slow"])]
+        for thread in asking:
+            thread.start()
+        for number in range(3):
+            mill.emit("orders", [order(number)])
+            settle_for = mill.machine.loop.when_handled()
+            assert settle_for.wait(5)
+        project.write({"go": ""})
+        for thread in asking:
+            thread.join(20)
+        until(lambda: rows(mill, "select n from total") == [(3,)])
+        mill.emit("orders", [order(9)])
+        until(lambda: rows(mill, "select n from total") == [(4,)])
+
+
+def test_run_with_a_name_starts_no_other_job(project: Project) -> None:
+    names = ("one", "two")
+    project.write(
+        {
+            "tidemill.toml": ORDERS,
+            **{f"jobs/{name}.sql": "-- mode: realtime\nselect count(*) n from orders" for name in names},
+        }
+    )
+    project.cli("emit", "orders", "--row", '{"id": "o1", "customer": "a", "amount": 1}')
+    project.cli("run", "one")
+    assert [run["job"] for run in project.json("runs")] == ["one"]
+    project.cli("run")
+    assert [run["job"] for run in project.json("runs")] == ["two", "one"]
+
+
+def test_asking_starts_nothing(project: Project) -> None:
+    project.write({"tidemill.toml": ORDERS, "jobs/one.sql": "-- mode: realtime\nselect count(*) n from orders"})
+    project.cli("emit", "orders", "--row", '{"id": "o1", "customer": "a", "amount": 1}')
+    for words in (
+        ("status",),
+        ("plan",),
+        ("run", "--dry-run"),
+        ("explain", "one"),
+        ("check",),
+        ("query", "select n from one"),
+    ):
+        project.cli(*words)
+    assert project.json("runs") == []
+
+
+@pytest.mark.parametrize("said", ["02:00", '"02:00"', "0 2 * * 1-5", '"0 2 * * *"'])
+def test_a_schedule_may_be_quoted_or_not(project: Project, said: str) -> None:
+    project.write({"tidemill.toml": ORDERS, "jobs/one.sql": f"-- schedule: {said}\nselect count(*) n from orders"})
+    project.cli("check")

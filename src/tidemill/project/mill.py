@@ -33,18 +33,22 @@ __all__ = ["Mill", "open", "open_mill"]
 SETTLE_SECONDS = 0.5
 """Time between two looks at a file that must not have changed between them (rule 4)."""
 
+LIVE = ("run", "watch", "serve")
+"""What a project is opened for where jobs start by themselves."""
+
 
 def open_mill(folder: str | Path, env: str = "", *, only: Iterable[str] = (), mode: str = "command") -> Mill:
     """Open a project as its owner. The caller holds the project's lock (owner.py). Raises what is wrong with it.
 
-    Opened for a "command", no job starts unless `run` asks for it; for "run", "watch" and "serve" what is due runs.
+    Opened for a "command", or for one run ("once"), no job starts unless `run` asks for it; for "run" (by a Python
+    program), "watch" and "serve" what is due runs.
     """
     definitions = load(folder, env or None)
     drop_contradictions(definitions)
-    if mode == "run" or not definitions.jobs:
+    if mode in ("run", "once") or not definitions.jobs:
         definitions.check()
     starts = frozenset(only) or None
-    machine = wiring.assemble(definitions, only=frozenset() if mode == "command" else starts)
+    machine = wiring.assemble(definitions, only=starts if mode in LIVE else frozenset())
     try:
         return Mill(machine, env, mode)
     except BaseException:
@@ -80,6 +84,7 @@ class Mill:
         self.env = env
         self.opened_for = opened_for
         self._closing = threading.Lock()
+        self._running = threading.Lock()
         self._is_closed = False
         self.on_close: Callable[[], None] = lambda: None
         for event in wiring.opening_events(machine):
@@ -162,21 +167,32 @@ class Mill:
         for name in jobs:
             self._job(name)
         counts = _Counts(progress)
-        state = self.machine.loop.state
-        allowed, state.only = state.only, frozenset(jobs) or None
-        self.machine.journal.listeners.append(counts.hear)
-        try:
-            for landed in self.land():
-                for reason in landed["rejected"].values():
-                    counts.tell({"run": "", "job": landed["asset"], "state": "rejected", "error": reason})
-            self.machine.loop.post(Requested(self.machine.clock.now(), tuple(jobs), force))
-            self._until_idle()
-        finally:
-            self.machine.journal.listeners.remove(counts.hear)
-            state.only = allowed
+        with self._running:  # one at a time: each says for itself which jobs may start
+            self.machine.journal.listeners.append(counts.hear)
+            try:
+                for landed in self.land():
+                    for reason in landed["rejected"].values():
+                        counts.tell({"run": "", "job": landed["asset"], "state": "rejected", "error": reason})
+                self._drain(tuple(jobs), force)
+            finally:
+                self.machine.journal.listeners.remove(counts.hear)
         self.machine.journal.flush()
         keep_house(self.machine)
         return counts.summary()
+
+    def _drain(self, jobs: tuple[str, ...], force: bool) -> None:
+        """Do all that is due of these jobs, or of all."""
+        state = self.machine.loop.state
+        allowed, state.only = state.only, frozenset(jobs) or None
+        try:
+            self.machine.loop.post(Requested(self.machine.clock.now(), jobs, force))
+            self._until_idle()
+        finally:
+            state.only = allowed
+        if jobs and allowed is None:  # what came meanwhile for the others was not judged
+            now = self.machine.clock.now()
+            for name, head in wiring.heads_of(self.machine, self.machine.positions()).items():
+                self.machine.loop.post(Landed(name, head, now, stirs=True))
 
     def watch(self, stop: threading.Event) -> None:
         """Follow files, definitions and time until told to stop; what a change makes due runs at once."""

@@ -80,7 +80,7 @@ def positive_duration(value: object) -> float:
 
 def clock_time(value: object) -> str:
     """A time of day, "06:00"."""
-    match = _CLOCK_TIME.fullmatch(value.strip()) if isinstance(value, str) else None
+    match = _CLOCK_TIME.fullmatch(value.strip(" \"'")) if isinstance(value, str) else None
     if match is None:
         raise ValueError(f"{_shown(value)} is not a time of day; write hours and minutes, such as 06:00")
     return f"{int(match[1]):02d}:{match[2]}"
@@ -88,7 +88,7 @@ def clock_time(value: object) -> str:
 
 def schedule(value: object) -> str:
     """A five-field cron line; a time of day becomes one."""
-    text = " ".join(value.split()) if isinstance(value, str) else ""
+    text = " ".join(value.strip(" \"'").split()) if isinstance(value, str) else ""  # as the mend writes it, quoted
     if match := _CLOCK_TIME.fullmatch(text):
         return f"{int(match[2])} {int(match[1])} * * *"
     try:

@@ -50,7 +50,7 @@ def command(
         keep_going(settings, "run --watch", mode="watch")
     if is_dry:
         return _dry(settings, jobs, select)
-    answer = ask(settings, "run", lambda mill: _run(settings, mill, jobs, select, force), mode="run")
+    answer = ask(settings, "run", lambda mill: _run(settings, mill, jobs, select, force), mode="once")
     _show(settings, answer)
     return 1 if answer["failed"] else 0
 
