@@ -22,7 +22,7 @@ from tidemill.runtime.perform import Done
 
 __all__ = ["GROUP_SECONDS", "LedgerJournal", "settle_reports"]
 
-GROUP_SECONDS = 0.05
+GROUP_SECONDS = 0.01
 """How long reports wait for others, so that they do not compete with the commits of the work itself."""
 
 Listener = Callable[[RunRecord], None]

@@ -14,11 +14,12 @@ outside world).
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from tidemill.core.errors import DefinitionError, TidemillError
 from tidemill.core.event import (
@@ -39,7 +40,7 @@ from tidemill.core.orchestrate import Phase, State, step
 from tidemill.core.ports import Clock, Progress
 from tidemill.core.retry import Failure, failure_of
 from tidemill.runtime.look import Looker
-from tidemill.runtime.outside import Outside, RunWaits
+from tidemill.runtime.outside import Outside, Pin, RunWaits
 from tidemill.runtime.perform import Done, Performer
 from tidemill.runtime.poison import is_of_transform, perform_without_poison
 
@@ -54,6 +55,7 @@ class Lane:
     OUTSIDE = "outside"
 
 
+T = TypeVar("T")
 Task = Callable[[], None]
 
 _STATES = {Failure.WAITS: "held", Failure.CANCELLED: "cancelled"}
@@ -97,6 +99,15 @@ class Services:
     counts_from: Callable[[str], int] = lambda _job: 0
 
 
+def _taken_from(waiting: queue.SimpleQueue[T]) -> Iterator[T]:
+    """Everything that waits now; each item goes to one of the threads that ask."""
+    while True:
+        try:
+            yield waiting.get(block=False)
+        except queue.Empty:
+            return
+
+
 @dataclass(frozen=True, slots=True)
 class _Mark:
     """A place in the queue of events that somebody waits for."""
@@ -115,6 +126,7 @@ class Loop:
         self._events: queue.SimpleQueue[Event | _Mark | None] = queue.SimpleQueue()
         self._waiting: list[threading.Event] = []
         self._lane: list[tuple[Start, str]] = []
+        self._acting: queue.SimpleQueue[tuple[Start, str]] = queue.SimpleQueue()
 
     def post(self, event: Event) -> None:
         """Hand in an event from any thread."""
@@ -197,6 +209,10 @@ class Loop:
     def _start(self, start: Start) -> None:
         run = self._services.journal.begin(start)
         lane = self._lane_of(start)
+        if lane == Lane.OUTSIDE and self._is_outside(start.job):
+            self._acting.put((start, run))
+            self._workers.submit(Lane.OUTSIDE, self._act_waiting, priority=start.priority)
+            return
         if lane != Lane.TABLES:
             self._workers.submit(
                 lane, lambda: self._perform_alone(start, run, exclusive=False), priority=start.priority
@@ -216,6 +232,27 @@ class Loop:
     def _is_outside(self, name: str) -> bool:
         job = self._services.performer.catalog.jobs[name]
         return job.is_outside or job.materialized == "extract"
+
+    def _act_waiting(self) -> None:
+        """Begin every run with outside effects that waits: their ranges are pinned in one commit."""
+        waiting = list(_taken_from(self._acting))
+        pins = self._services.outside.pin_together([start for start, _ in waiting]) if len(waiting) > 1 else {}
+        for start, run in waiting:
+            task = functools.partial(self._act, start, run, pins.get(start.job))
+            if (start, run) == waiting[-1]:
+                task()
+            else:
+                self._workers.submit(Lane.OUTSIDE, task, priority=start.priority)
+
+    def _act(self, start: Start, run: str, pin: Pin | None) -> None:
+        try:
+            done = self._services.outside.perform(start, run, pin)
+        except BaseException as error:
+            self._fail(start, run, error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._finish(start, run, done)
 
     def _perform_waiting(self) -> None:
         """Perform every start that waits for the tables lane: in one commit if all succeed, else each alone."""
@@ -257,8 +294,6 @@ class Loop:
 
     def _perform(self, start: Start, run: str, *, exclusive: bool) -> Done:
         services = self._services
-        if self._is_outside(start.job):
-            return services.outside.perform(start, run)
         try:
             return services.performer.perform(start, run, exclusive=exclusive)
         except Exception as error:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -30,7 +30,7 @@ from tidemill.runtime.mirror import Mirrors
 from tidemill.runtime.perform import Done, LazyReader, Snapshot
 from tidemill.runtime.rows import as_table
 
-__all__ = ["Effect", "Outside", "RunWaits", "idempotency_key"]
+__all__ = ["Effect", "Outside", "Pin", "RunWaits", "idempotency_key"]
 
 _VERSION = pa.schema([("version", pa.string()), (PARENT, pa.string()), (ORDINAL, pa.int64())])
 
@@ -50,6 +50,10 @@ def idempotency_key(job: str, ranges: Mapping[str, tuple[int, int]], value: str 
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+Pin = tuple[Progress, Mapping[str, int]]
+"""A job's progress with its range pinned, and the generations of its inputs."""
+
+
 @dataclass(slots=True)
 class Outside:
     """Performs runs that act outside.
@@ -65,13 +69,13 @@ class Outside:
     is_released: Callable[[str], bool]
     check: Callable[[str], None] = lambda _run: None
 
-    def perform(self, start: Start, run: str) -> Done:
-        """Pin, act, settle. Raises what the effect raised; then the pin stands for the next attempt."""
+    def perform(self, start: Start, run: str, pin: Pin | None = None) -> Done:
+        """Pin (unless that is done), act, settle. Raises what the effect raised; the pin stands for the next attempt."""
         job = self.catalog.jobs[start.job]
         plan = self.catalog.plan(job)
         self.mirrors.prepare(job, plan)
         with _Readers(self.catalog, self.stores, frozenset(self.mirrors.needed(job, plan))) as reader:
-            pinned, generations = self._pin(job, start, reader)
+            pinned, generations = pin or self.pin([start], reader)[start.job]
             ranges = dict(pinned.pinned or {})
             self._check_hold(job, ranges, reader)
             work = Work(job, plan, ranges, run, attempt=start.attempt)
@@ -87,25 +91,41 @@ class Outside:
         finally:
             self.check(work.run)
 
-    def _pin(self, job: Job, start: Start, reader: Snapshot) -> tuple[Progress, dict[str, int]]:
-        """The progress with its range pinned, durably, and the generations of the inputs."""
+    def pin_together(self, starts: Sequence[Start]) -> dict[str, Pin]:
+        """Pin the ranges of several runs in one commit, by job; nothing where that fails for one: each is pinned alone."""
+        jobs = [self.catalog.jobs[start.job] for start in starts if start.job in self.catalog.jobs]
+        if len(jobs) < len(starts) or any(self.mirrors.needed(job, self.catalog.plan(job)) for job in jobs):
+            return {}
+        try:
+            with _Readers(self.catalog, self.stores, frozenset()) as reader:
+                return self.pin(starts, reader)
+        except Exception:  # noqa: BLE001 - whatever it was, it will show again where a range is pinned alone
+            return {}
+
+    def pin(self, starts: Sequence[Start], reader: Snapshot) -> dict[str, Pin]:
+        """Pin the ranges of runs durably, in one commit: by job, the progress with its range and the generations read."""
         transaction = self.stores[Home.LEDGER].begin()
         try:
-            heads = {asset: self._head(asset, transaction, reader) for asset in job.inputs}
-            generations = {asset: head.generation for asset, head in heads.items()}
-            before = transaction.progress(job.name)
-            if before is not None and before.pinned is not None:
-                return before, generations
-            cursors = before.cursors if before is not None else {}
-            offsets = {asset: head.offset for asset, head in heads.items()}
-            ranges = pace.ranges(job, cursors, offsets, ends=start.ends)
-            base = before or Progress(job.name, job.version)
-            pinned = replace(base, version=job.version, pinned=ranges)
-            transaction.settle(pinned, before)
+            pins = {start.job: self._pinned(start, transaction, reader) for start in starts}
             transaction.commit()
-            return pinned, generations
+            return pins
         finally:
             transaction.rollback()
+
+    def _pinned(self, start: Start, transaction: Transaction, reader: Snapshot) -> Pin:
+        job = self.catalog.jobs[start.job]
+        heads = {asset: self._head(asset, transaction, reader) for asset in job.inputs}
+        generations = {asset: head.generation for asset, head in heads.items()}
+        before = transaction.progress(job.name)
+        if before is not None and before.pinned is not None:
+            return before, generations
+        cursors = before.cursors if before is not None else {}
+        offsets = {asset: head.offset for asset, head in heads.items()}
+        ranges = pace.ranges(job, cursors, offsets, ends=start.ends)
+        base = before or Progress(job.name, job.version)
+        pinned = replace(base, version=job.version, pinned=ranges)
+        transaction.settle(pinned, before)
+        return pinned, generations
 
     def _head(self, asset: str, transaction: Transaction, reader: Snapshot) -> Head:
         """Where an input ends: in the transaction that pins, or in the tables."""
