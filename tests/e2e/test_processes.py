@@ -19,7 +19,7 @@ from tests.e2e.conftest import ORDERS, Project, ended, order, ran, rows, until
 from tidemill.core.errors import StorageFull, TidemillError
 
 Start = Callable[..., subprocess.Popen[str]]
-KILLS = 10
+KILLS = int(os.environ.get("TIDEMILL_KILLS", "10"))
 JOBS = {
     "jobs/total.sql": "-- mode: realtime\nselect customer, count(*) n, sum(amount) s from orders group by all",
     "jobs/top.sql": "-- mode: realtime\nselect max(s) top, count(*) n from total",

@@ -245,6 +245,9 @@ class Ledger(Protocol):
     def note(self, topic: str, name: str, value: Any) -> None:
         """Durably keep a JSON value under (topic, name); None forgets it."""
 
+    def note_all(self, topic: str, values: Mapping[str, Any]) -> None:
+        """Keep many values under a topic, in one commit."""
+
     def notes(self, topic: str) -> dict[str, Any]:
         """All values kept under a topic."""
 

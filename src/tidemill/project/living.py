@@ -87,11 +87,12 @@ def _apply(machine: Machine, jobs: Iterable[Job], gone: Iterable[str]) -> list[s
         _forget(machine, name)
         applied.append(name)
     events = []
+    held, said = machine.positions(), wiring.Said.read(machine)
     for job in jobs:  # all of them are in the catalog before the first is judged: they may read each other
         machine.definitions.jobs[job.name] = job
-        held = machine.stores[job.home].positions()
-        events.append(wiring.defined(machine, job, held, is_first=False))
+        events.append(wiring.defined(machine, job, held[job.home], said, is_first=False))
         applied.append(job.name)
+    said.keep(machine)
     for event in events:
         machine.loop.post(event)
     return applied

@@ -262,10 +262,10 @@ class Mill:
             chosen = _mode(word)
             said = None if chosen is written.mode else {"word": str(chosen), "file": str(written.mode)}
             self.machine.ledger.note("mode", job, said)
-            changed = wiring.overridden(self.machine, written)
+            changed = self._overridden(written)
             self.machine.catalog.put(changed)
             self.machine.loop.post(Defined(changed, None, self.machine.clock.now()))
-        now = wiring.overridden(self.machine, written).mode
+        now = self._overridden(written).mode
         return {"job": job, "mode": str(now), "override": now is not written.mode}
 
     def pause(self, job: str) -> Json:
@@ -334,6 +334,9 @@ class Mill:
 
     def _job(self, name: str) -> Job:
         return reports.found(self.machine.definitions.jobs, name, "job")
+
+    def _overridden(self, job: Job) -> Job:
+        return wiring.overridden(self.machine, job, self.machine.ledger.notes("mode").get(job.name))
 
     def _tell(self, job: str, event: Paused | Resumed) -> Json:
         self.machine.loop.post(event)

@@ -207,9 +207,11 @@ def opening_events(machine: Machine) -> list[Event]:
     check_positions(machine, held)
     settle_reports(machine.ledger, {str(home): positions for home, positions in held.items()}, now)
     events: list[Event] = [Landed(name, head, now) for name, head in heads_of(machine, held).items()]
-    is_first = not machine.ledger.notes("definition")
+    said = Said.read(machine)
+    is_first = not said.definitions
     jobs = from_the_sources_down(machine.definitions.jobs)
-    events.extend([defined(machine, job, held[job.home], is_first=is_first) for job in jobs])
+    events.extend([defined(machine, job, held[job.home], said, is_first=is_first) for job in jobs])
+    said.keep(machine)
     return events
 
 
@@ -257,25 +259,43 @@ def heads_of(machine: Machine, held: Mapping[Home, Positions]) -> dict[str, Head
     return found
 
 
-def defined(machine: Machine, job: Job, held: Positions, *, is_first: bool) -> Defined:
+@dataclass(slots=True)
+class Said:
+    """What is kept about jobs beside their definitions: when first seen, paused, their mode overridden."""
+
+    definitions: dict[str, Any]
+    paused: dict[str, Any]
+    modes: dict[str, Any]
+    fresh: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, machine: Machine) -> Said:
+        """All of it, in three reads however many jobs there are."""
+        notes = machine.ledger.notes
+        return cls(notes("definition"), notes("paused"), notes("mode"))
+
+    def keep(self, machine: Machine) -> None:
+        """Keep what is new, in one commit."""
+        machine.ledger.note_all("definition", self.fresh)
+        self.fresh = {}
+
+
+def defined(machine: Machine, job: Job, held: Positions, said: Said, *, is_first: bool) -> Defined:
     """The event of a job's definition, with what people said about it (mode, pause) and where it starts."""
-    job = overridden(machine, job)
+    job = overridden(machine, job, said.modes.get(job.name))
     machine.catalog.put(job)
-    note = machine.ledger.notes("definition").get(job.name)
+    note = said.definitions.get(job.name)
     now = machine.clock.now()
     progress = held.progress.get(job.name)
     if note is None:
-        note = {"first_seen_at": now, "version": job.version}
-        machine.ledger.note("definition", job.name, note)
+        note = said.fresh[job.name] = {"first_seen_at": now, "version": job.version}
         if progress is None and not is_first and job.is_outside and job.start_from is StartFrom.NOW:
             progress = start_now(machine, job)
-    is_paused = job.name in machine.ledger.notes("paused")
-    return Defined(job, progress, now, float(note["first_seen_at"]), is_paused)
+    return Defined(job, progress, now, float(note["first_seen_at"]), job.name in said.paused)
 
 
-def overridden(machine: Machine, job: Job) -> Job:
+def overridden(machine: Machine, job: Job, said: dict[str, Any] | None) -> Job:
     """The job with the mode that a person gave it, until the file's own mode changes."""
-    said: dict[str, Any] | None = machine.ledger.notes("mode").get(job.name)
     if said is None:
         return job
     if said["file"] != str(job.mode):

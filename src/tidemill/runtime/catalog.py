@@ -29,6 +29,7 @@ class Catalog:
     engines: Mapping[Takes, Engine] = field(default_factory=dict)
     timezone: str = "UTC"
     _plans: dict[str, tuple[str, Plan]] = field(default_factory=dict)
+    _writers: dict[str, str] | None = None
     _learned: dict[str, tuple[str, tuple[Column, ...]]] = field(default_factory=dict)
     _lock: RLock = field(default_factory=RLock)
 
@@ -37,6 +38,7 @@ class Catalog:
         with self._lock:
             before = self.jobs.get(job.name)
             self.jobs[job.name] = job
+            self._writers = None
             if before is None or before.version != job.version:
                 self._plans.clear()
 
@@ -44,6 +46,7 @@ class Catalog:
         """Forget a job."""
         with self._lock:
             self.jobs.pop(name, None)
+            self._writers = None
             self._plans.clear()
 
     def plan(self, job: Job) -> Plan:
@@ -96,7 +99,11 @@ class Catalog:
         return Table(name, asset.columns, self.plan(writer).key if writer is not None else None)
 
     def _writer(self, name: str) -> Job | None:
-        return next((job for job in self.jobs.values() if name in job.outputs and job.home is Home.TABLES), None)
+        with self._lock:
+            if self._writers is None:
+                tables = [job for job in self.jobs.values() if job.home is Home.TABLES]
+                self._writers = {output: job.name for job in tables for output in job.outputs}
+            return self.jobs.get(self._writers.get(name, ""))
 
     def home(self, name: str) -> Home:
         """The store that an asset's log lives in; an internal asset lives where its job or its files do."""

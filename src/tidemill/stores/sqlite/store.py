@@ -19,7 +19,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +257,13 @@ class SQLiteStore:
         """Keep a JSON value; None forgets it (port `Ledger.note`)."""
         with self._writes() as connection:
             records.note(connection, topic, name, value)
+
+    def note_all(self, topic: str, values: Mapping[str, Any]) -> None:
+        """Keep many JSON values in one commit (port `Ledger.note_all`)."""
+        if values:
+            with self._writes() as connection:
+                for name, value in values.items():
+                    records.note(connection, topic, name, value)
 
     def notes(self, topic: str) -> dict[str, Any]:
         """All values kept under a topic (port `Ledger.notes`)."""
