@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
-from tests.e2e.conftest import ORDERS, Project, ahead, alarms, job_state, order, ran, rows, settled, states
+from tests.e2e.conftest import (
+    ORDERS,
+    AheadClock,
+    Project,
+    ahead,
+    alarms,
+    job_state,
+    order,
+    ran,
+    rows,
+    settled,
+    states,
+    until,
+)
+from tidemill.core.errors import StorageFull
+from tidemill.core.ports import RunRecord
+from tidemill.runtime.catalog import Catalog
+from tidemill.runtime.journal import LedgerJournal
 
 COUNT = {"jobs/total.sql": "-- mode: realtime\nselect count(*) n from orders"}
 
@@ -260,3 +279,30 @@ def test_dead_letters_of_the_door_and_of_jobs_are_one_list(project: Project) -> 
     assert all(
         set(letter) >= {"id", "asset", "job", "stage", "reason", "payload", "attempts", "state"} for letter in listed
     )
+
+
+class FullForAWhile:
+    """A ledger on a full disk, until there is room."""
+
+    def __init__(self) -> None:
+        self.has_room = False
+        self.written: list[RunRecord] = []
+
+    def record(self, runs: Sequence[RunRecord]) -> None:
+        if not self.has_room:
+            raise StorageFull("no room to write the ledger", mend="free some space")
+        self.written += runs
+
+
+def test_reports_that_find_no_room_are_written_later_and_nobody_waits_for_them() -> None:
+    ledger = FullForAWhile()
+    journal = LedgerJournal(ledger, Catalog(), AheadClock())  # type: ignore[arg-type]
+    journal.fail("run-1", "job", "it broke", "failed")
+    journal.flush()
+    assert ("reports", "") in journal.alarms
+    ledger.has_room = True
+    until(lambda: [record.run for record in ledger.written] == ["run-1"])
+    until(lambda: not journal.alarms)
+    journal.fail("run-2", "job", "it broke", "failed")
+    journal.close()
+    assert [record.run for record in ledger.written] == ["run-1", "run-2"]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from tidemill.core.errors import TidemillError
 from tidemill.core.event import Alert, Start
 from tidemill.core.ports import Clock, Ledger, Positions, RunRecord
 from tidemill.runtime.catalog import Catalog
@@ -22,6 +23,8 @@ from tidemill.runtime.perform import Done
 
 __all__ = ["GROUP_SECONDS", "LedgerJournal", "settle_reports"]
 
+AGAIN_SECONDS = 1.0
+"""When reports that could not be written are tried again."""
 GROUP_SECONDS = 0.01
 """How long reports wait for others, so that they do not compete with the commits of the work itself."""
 
@@ -101,20 +104,39 @@ class LedgerJournal:
             listener(record)
 
     def _write(self) -> None:
+        unwritten: dict[str, RunRecord] = {}
         while True:
-            batch = [self._queue.get()]
-            self._hurry.wait(GROUP_SECONDS)
-            self._hurry.clear()
-            while not self._queue.empty():
-                batch.append(self._queue.get())
-            newest = {item.run: item for item in batch if isinstance(item, RunRecord)}
-            if newest:
-                self._ledger.record(list(newest.values()))
+            batch = self._taken(AGAIN_SECONDS if unwritten else None)
+            unwritten.update({item.run: item for item in batch if isinstance(item, RunRecord)})
+            if unwritten and self._is_recorded(list(unwritten.values())):
+                unwritten.clear()
             for item in batch:
                 if isinstance(item, threading.Event):
                     item.set()
             if None in batch:
                 return
+
+    def _taken(self, wait: float | None) -> list[RunRecord | threading.Event | None]:
+        """What waits to be written; nothing where nothing came in time."""
+        try:
+            batch = [self._queue.get(timeout=wait)]
+        except queue.Empty:
+            return []
+        self._hurry.wait(GROUP_SECONDS)
+        self._hurry.clear()
+        while not self._queue.empty():
+            batch.append(self._queue.get())
+        return batch
+
+    def _is_recorded(self, records: list[RunRecord]) -> bool:
+        """Write reports. Where that fails (no room) they are kept and tried again: no run waits for its report."""
+        try:
+            self._ledger.record(records)
+        except TidemillError as error:
+            self.alert(Alert("reports", "", str(error), self._clock.now()))
+            return False
+        self.alarms.pop(("reports", ""), None)
+        return True
 
 
 def settle_reports(ledger: Ledger, positions: Mapping[str, Positions], now: float) -> None:
