@@ -20,6 +20,7 @@ from tidemill.testing.simulator.words import (
     Resume,
     Settle,
     SourceSpec,
+    Stumble,
     Trouble,
 )
 
@@ -143,6 +144,25 @@ HISTORIES = {
             PutFile("files", "2024-03-04", "s2", None),
             LookAtFiles("files"),
             RemoveFile("files", "2024-03-04", "s2"),
+        ),
+    ),
+    "ranges that cannot be pinned together are pinned one by one": History(
+        (APPEND,),
+        (JobSpec("j0", "map", "run", ("append",), "x0"), JobSpec("j1", "map", "run", ("append",), "x1")),
+        (Stumble("ledger", is_after=False), Emit("append", (("a", 1, 0),)), Settle()),
+    ),
+    "a parked row of a released value stays parked while other values open": History(
+        (FILES,),
+        (JobSpec("j0", "keep", "row", ("files",), "t0", factor=3, poison=10, gate=GateSpec()),),
+        (
+            PutFile("files", "2024-03-04", "s1", (("c", 13), ("c", 23))),
+            PutFile("files", "2024-03-04", "s2", (("b", 25),)),
+            LookAtFiles("files"),
+            PutFile("files", "2024-03-04", "s1", (("d", 8),)),
+            Settle(),
+            Define(
+                JobSpec("j0", "keep", "row", ("files",), "t0", factor=3, poison=10, on_error="stop", gate=GateSpec())
+            ),
         ),
     ),
     "a run outside that is tried again takes what it took at first": History(

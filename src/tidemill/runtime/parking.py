@@ -17,7 +17,7 @@ from tidemill.core.model import Column, Job
 from tidemill.core.ports import Reader, Table, Transaction
 from tidemill.runtime.rows import dicts, table_of
 
-__all__ = ["ParkedRow", "Parking", "parked_asset", "parked_rows", "standing", "write_parking"]
+__all__ = ["ParkedRow", "Parking", "parked_asset", "standing", "write_parking"]
 
 _COLUMNS = (
     Column("input", "varchar"),
@@ -74,14 +74,6 @@ def standing(reader: Reader, job: Job) -> list[ParkedRow]:
         return []
     rows = dicts(reader.read(Slice(asset, 0, head.offset, Images.STATE)))
     return [ParkedRow(r["input"], r["row"], r["position"], r["reason"] or "", r["payload"] or "") for r in rows]
-
-
-def parked_rows(reader: Reader, job: Job) -> dict[str, list[str]]:
-    """The identities in the parked set, per input."""
-    found: dict[str, list[str]] = {}
-    for row in standing(reader, job):
-        found.setdefault(row.asset, []).append(row.rid)
-    return found
 
 
 def write_parking(transaction: Transaction, job: Job, parking: Parking, run: str) -> None:

@@ -15,7 +15,7 @@ Jobs with outside effects are in `outside.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -29,8 +29,8 @@ from tidemill.core.ports import Head, Plan, Progress, Reader, Store, Table, Tran
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.gate import Opening, release
 from tidemill.runtime.mirror import Mirrors
-from tidemill.runtime.parking import Parking, parked_rows, write_parking
-from tidemill.runtime.rows import row_ids
+from tidemill.runtime.parking import ParkedRow, Parking, standing, write_parking
+from tidemill.runtime.rows import offsets, row_ids
 
 __all__ = ["CHUNK_CHANGES", "Done", "LazyReader", "Performer", "Snapshot", "Taken"]
 
@@ -252,7 +252,7 @@ class _Run:
         rebuilds = self._is_rebuild(before, heads)
         whole = self._is_whole(before, heads)
         self._open_gate()
-        excluding = self._parked(ranges, whole)
+        excluding = self._parked(ranges, self._tries_all(before, heads))
         rows_out = self._write(ranges, excluding, whole)
         write_parking(self.transaction, self.job, self.parking, self.run)
         progress = self._progress(before, ranges, heads, rebuilds)
@@ -266,6 +266,10 @@ class _Run:
     def _is_whole(self, before: Progress | None, heads: Mapping[str, Head]) -> bool:
         is_first = before is None and self._has_leftovers()
         return is_first or self.job.gate is not None or self._is_rebuild(before, heads)
+
+    def _tries_all(self, before: Progress | None, heads: Mapping[str, Head]) -> bool:
+        is_new = before is None or before.version != self.job.version
+        return self.job.rebuilds and (is_new or self._is_rebuild(before, heads))
 
     def _ranges(self, before: Progress | None, known: Mapping[str, Head]) -> dict[str, tuple[int, int]]:
         cursors = before.cursors if before is not None else {}
@@ -292,21 +296,31 @@ class _Run:
         generation = heads[asset].generation
         return before is not None and before.generations.get(asset, generation) != generation
 
-    def _parked(self, ranges: Mapping[str, tuple[int, int]], whole: bool) -> dict[str, tuple[str, ...]]:
+    def _parked(self, ranges: Mapping[str, tuple[int, int]], tries_all: bool) -> dict[str, tuple[str, ...]]:
         """The rows left out of every input: those parked before and not changed since, and those of this run.
 
-        A run over the whole tries every row again: another version may be able to process what the last one could not,
-        and a gate shows rows as they were released, whatever has become of them since.
+        A result that is made anew tries every row again: what another version could not process may be no trouble now.
         """
         excluding: dict[str, tuple[str, ...]] = {}
-        standing = parked_rows(self.transaction, self.job)
-        for asset, rows in standing.items():
-            changed = set(rows if whole else _changed(self.snapshot, asset, ranges.get(asset, (0, 0))))
-            self.parking.leaving.extend((asset, row) for row in rows if row in changed)
-            excluding[asset] = tuple(row for row in rows if row not in changed)
-        for row in self.parking.rows:
+        parked = standing(self.transaction, self.job)
+        stay = set() if tries_all else self._unchanged(parked, ranges)
+        self.parking.leaving.extend((row.asset, row.rid) for row in parked if (row.asset, row.rid) not in stay)
+        for row in (*(row for row in parked if (row.asset, row.rid) in stay), *self.parking.rows):
             excluding[row.asset] = (*excluding.get(row.asset, ()), row.rid)
         return excluding
+
+    def _unchanged(self, parked: Sequence[ParkedRow], ranges: Mapping[str, tuple[int, int]]) -> set[tuple[str, str]]:
+        """The parked rows that are as they were then; a gate shows them as they were released, whatever came since."""
+        stay: set[tuple[str, str]] = set()
+        for asset in {row.asset for row in parked}:
+            mine, (from_, to) = [row for row in parked if row.asset == asset], ranges.get(asset, (0, 0))
+            if self.job.gate is not None:
+                shown = set(offsets(self.snapshot.read(Slice(asset, 0, to, released=self.job.name))))
+                stay |= {(asset, row.rid) for row in mine if (row.offset, row.rid) in shown}
+            else:
+                changed = set(_changed(self.snapshot, asset, (from_, to)))
+                stay |= {(asset, row.rid) for row in mine if row.rid not in changed}
+        return stay
 
     def _write(
         self, ranges: Mapping[str, tuple[int, int]], excluding: Mapping[str, tuple[str, ...]], whole: bool

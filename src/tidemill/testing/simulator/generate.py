@@ -67,7 +67,10 @@ class _Drawing:
         self.jobs: dict[str, JobSpec] = {}
         self.version = 0
         self.renamed = 0
-        self.trims = random.random() < 0.2
+        # A reader that takes a few changes at a time cannot begin on a log whose beginning is gone: trimmed before it
+        # came, or begun anew with other columns. So a history has the one or the other.
+        self.caps = random.random() < 0.5
+        self.trims = not self.caps and random.random() < 0.4
 
     def history(self) -> History:
         self.sources = self._draw_sources()
@@ -162,8 +165,7 @@ class _Drawing:
             schedule=schedule,
             on=random.choice(starters) if starters and random.random() < 0.2 else "",
             after=random.choice((30.0, 600.0)) if delays and random.random() < 0.15 else 0.0,
-            # A reader that takes a few changes at a time cannot begin on a log that was trimmed before it came.
-            max_changes=0 if self.trims else random.choice((0, 5) if schedule else (0, 0, 0, 1, 2, 5)),
+            max_changes=random.choice((0, 5) if schedule else (0, 1, 2, 5)) if self.caps else 0,
             on_error="stop" if random.random() < 0.1 and spec.takes != "run" else "park",
         )
 
@@ -199,9 +201,9 @@ class _Drawing:
             (4 if self.trims else 0, Trim),
             (1, SecondOwner),
             (3, lambda: Go(tuple(number(10) for _ in range(number(1, 8))), is_old=True)),
-            (5, self._tried_again),
+            (6, self._tried_again),
             (5, self._dies_working),
-            (5, self._whole_day),
+            (8, self._whole_day),
         ]
         while True:
             (draw,) = self.random.choices([draw for _, draw in table], [weight for weight, _ in table])
@@ -210,10 +212,12 @@ class _Drawing:
                 return drawn if isinstance(drawn, tuple) else (drawn,)
 
     def _tried_again(self) -> tuple[Action, ...]:
-        """A run fails, news arrives before it is tried again."""
+        """A run fails, and news of what it reads arrives before it is tried again."""
         outside = [spec for spec in self.jobs.values() if spec.takes == "run"]
-        trouble = Trouble((self.random.choice(outside) if outside else self._job()).name, 1)
-        return (Settle(), trouble, self._news(), Settle(), self._news(), Pass(20.0), Settle())
+        spec = self.random.choice(outside) if outside else self._job()
+        read = [source for source in self.sources if source.name in spec.inputs] or self.sources
+        news = [self._news_of(self.random.choice(read)) for _ in range(2)]
+        return (Settle(), Trouble(spec.name, 1), news[0], Settle(), news[1], Pass(20.0), Settle())
 
     def _dies_working(self) -> tuple[Action, ...]:
         """The process dies in the midst of its work, once more after it was started anew."""
@@ -233,7 +237,7 @@ class _Drawing:
             return None
         source, day = self.random.choice(gated), self.random.choice(DAYS)
         files = [self._put(source, day, store) for store in source.members]
-        return (*files, LookAtFiles(source.name), Settle())
+        return (*files, LookAtFiles(source.name), Settle(), *((Crash(),) if self.random.random() < 0.3 else ()))
 
     def _commit(self) -> tuple[str, bool, int]:
         random = self.random
@@ -243,7 +247,9 @@ class _Drawing:
         return self.random.choice(list(self.jobs.values()))
 
     def _news(self) -> Action:
-        source = self.random.choice(self.sources)
+        return self._news_of(self.random.choice(self.sources))
+
+    def _news_of(self, source: SourceSpec) -> Action:
         told = self.random.choice(TOLD)
         if source.kind == "external":
             return Touch(source.name, told)
@@ -306,7 +312,7 @@ class _Drawing:
             spec,
             factor=random.randint(1, 3),
             poison=random.randrange(13) if random.random() < 0.3 else -1,
-            is_wide=not has_outside_readers and random.random() < 0.3,
+            is_wide=not has_outside_readers and not self.caps and random.random() < 0.4,
         )
         self.jobs[spec.name] = spec
         return Define(spec)

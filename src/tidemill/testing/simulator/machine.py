@@ -16,7 +16,8 @@ from dataclasses import replace
 from typing import Any
 
 from tidemill.core.change import Output
-from tidemill.core.event import Defined, Event, Failed, Finished, Landed, Looked, Removed, Ticked
+from tidemill.core.errors import DefinitionError, InvariantError, StateCorrupt
+from tidemill.core.event import Defined, Event, Failed, Finished, Landed, Looked, Removed, Start, Ticked
 from tidemill.core.model import Asset, Home, Job, Takes
 from tidemill.core.orchestrate import State
 from tidemill.core.ports import Engine, Head, Plan, Positions, Progress, Reader, Store, Table, Work
@@ -27,7 +28,8 @@ from tidemill.runtime.look import Looker
 from tidemill.runtime.loop import Loop, Services
 from tidemill.runtime.mirror import Mirrors
 from tidemill.runtime.outside import Effect, Outside
-from tidemill.runtime.perform import Performer
+from tidemill.runtime.parking import Parking
+from tidemill.runtime.perform import Done, Performer
 from tidemill.testing.memory import MemoryStore
 from tidemill.testing.simulator.definitions import asset_of, inner_takes, job_of, output_of
 from tidemill.testing.simulator.fate import Fate, FatedStore
@@ -61,14 +63,30 @@ class PostingLoop(Loop):
 class WatchedEngine(PythonEngine):
     """The Python engine; before it computes, what is to happen meanwhile happens."""
 
-    def __init__(self, give_way: Callable[[str], None]) -> None:
+    def __init__(self, before: Callable[[str], None]) -> None:
         super().__init__()
-        self._give_way = give_way
+        self._before = before
 
     def compute(self, work: Work, reader: Reader) -> Mapping[str, Output]:
         """See `Engine.compute`."""
-        self._give_way(work.job.name)
+        self._before(work.job.name)
         return super().compute(work, reader)
+
+
+class WatchedPerformer(Performer):
+    """The performer; it notes errors that no history may bring about."""
+
+    def __init__(self, catalog: Catalog, stores: Mapping[Home, Store], mirrors: Mirrors, site: Site) -> None:
+        super().__init__(catalog, stores, mirrors)
+        self._site = site
+
+    def perform(self, start: Start, run: str, *, exclusive: bool = True, parking: Parking | None = None) -> Done:
+        """See `Performer.perform`."""
+        try:
+            return super().perform(start, run, exclusive=exclusive, parking=parking)
+        except (InvariantError, StateCorrupt, DefinitionError) as error:
+            self._site.scandals.append(f"{start.job}: {type(error).__name__}: {error.message}")
+            raise
 
 
 class WatchedLooker(Looker):
@@ -122,7 +140,7 @@ class Machine:
         self.interludes: list[Callable[[], None]] = []
         self.workers = ListWorkers()
         self.notebook = Notebook(site)
-        self.python = WatchedEngine(self._give_way)
+        self.python = WatchedEngine(self._compute_begins)
         self.catalog = Catalog(engines=self._engines())
         self.mirrors = Mirrors(self.catalog, self.stores[Home.TABLES], self.stores[Home.LEDGER])
         self.performer = self.make_performer()
@@ -145,7 +163,7 @@ class Machine:
 
     def make_performer(self) -> Performer:
         """The performer of pure jobs."""
-        return Performer(self.catalog, self.stores, self.mirrors)
+        return WatchedPerformer(self.catalog, self.stores, self.mirrors, self.site)
 
     def make_outside(self) -> Outside:
         """The performer of jobs with outside effects."""
@@ -293,15 +311,24 @@ class Machine:
 
     def _effect_of(self, job: Job) -> Effect:
         def effect(work: Work, reader: Reader, key: str) -> Mapping[str, str]:
-            self._give_way(job.name)
-            return observe(self.site, work, reader, key)
+            self._give_way()
+            versions = observe(self.site, work, reader, key)
+            self._meet_trouble(job.name)
+            return versions
 
         return effect
 
-    def _give_way(self, job: str) -> None:
-        """Before a function computes: let happen what is to happen meanwhile, then raise what is to go wrong."""
+    def _compute_begins(self, job: str) -> None:
+        self._give_way()
+        self._meet_trouble(job)
+
+    def _give_way(self) -> None:
+        """Let happen what is to happen while a function computes."""
         if self.interludes and not any(store.lock.locked() for store in self.inner.values()):  # type: ignore[attr-defined]
             self.interludes.pop(0)()
+
+    def _meet_trouble(self, job: str) -> None:
+        """Raise what is to go wrong: before a transform computes, after an effect reached the outside."""
         if self.site.troubles.get(job, 0) > 0:
             self.site.troubles[job] -= 1
             raise OSError("the world around the function is in trouble")

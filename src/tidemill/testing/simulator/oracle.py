@@ -71,6 +71,8 @@ class _Judge:
             self._check_source(source)
         for name in order:
             self._check_job(specs[name])
+        if self.player.site.scandals:
+            raise Wrong(f"a run met an error that no history may bring about: {self.player.site.scandals[0]}")
         twice = [opened for opened, count in Counter(self.player.site.opened).items() if count > 1]
         if twice:
             raise Wrong(f"a gate opened twice: {twice}")

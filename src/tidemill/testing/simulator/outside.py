@@ -72,6 +72,7 @@ class Site:
     deliveries: list[Delivery] = field(default_factory=list)
     emitted: dict[str, list[tuple[str, int | None, int]]] = field(default_factory=dict)
     opened: list[tuple[str, str]] = field(default_factory=list)
+    scandals: list[str] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
     numbers: int = 0
 
