@@ -232,14 +232,14 @@ def test_a_full_disk_stops_the_work_and_loses_nothing(project: Project, tmp_path
     small = tmp_path / "small"
     small.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(small)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(small)], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.decode().strip()}")
     try:
         tight = Project(small / "project")
         tight.folder.mkdir()
-        (small / "ballast").write_bytes(bytes(10_000_000))
+        (small / "ballast").write_bytes(bytes(36_000_000))
         with tight.write({"tidemill.toml": ASSETS, "jobs/copy.sql": JOBS["jobs/copy.sql"]}).open() as mill:
             accepted, is_full = 0, False
             for block in range(1_000):
