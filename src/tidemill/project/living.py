@@ -24,7 +24,7 @@ from tidemill.project.toml import FILE
 from tidemill.project.wiring import Machine
 from tidemill.runtime.catalog import Catalog
 
-__all__ = ["Difference", "apply_pending", "compare", "reload"]
+__all__ = ["Difference", "apply_pending", "compare", "forget_absent", "reload"]
 
 
 @dataclass(slots=True)
@@ -96,6 +96,16 @@ def _apply(machine: Machine, jobs: Iterable[Job], gone: Iterable[str]) -> list[s
     for event in events:
         machine.loop.post(event)
     return applied
+
+
+def forget_absent(machine: Machine) -> list[str]:
+    """Forget jobs that were removed while nobody ran the project; what failed to load is not gone."""
+    if machine.definitions.problems:
+        return []
+    gone = [name for name in machine.ledger.notes("definition") if name not in machine.definitions.jobs]
+    for name in gone:
+        _forget(machine, name)
+    return gone
 
 
 def _forget(machine: Machine, name: str) -> None:

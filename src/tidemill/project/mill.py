@@ -87,6 +87,8 @@ class Mill:
         self._running = threading.Lock()
         self._is_closed = False
         self.on_close: Callable[[], None] = lambda: None
+        if opened_for in ("run", "watch"):
+            living.forget_absent(machine)
         for event in wiring.opening_events(machine):
             machine.loop.post(event)
         self._thread = threading.Thread(target=machine.loop.run, name="tidemill-loop", daemon=True)

@@ -18,6 +18,7 @@ import watchfiles
 from tidemill.core.errors import TidemillError
 from tidemill.core.event import Alert, Landed
 from tidemill.core.model import Asset, AssetKind, Home
+from tidemill.core.ports import Progress
 from tidemill.project import living, wiring
 from tidemill.project.loading import load
 from tidemill.project.wiring import Machine
@@ -135,6 +136,19 @@ def _is_definition(path: Path) -> bool:
     return path.name == "tidemill.toml" or (path.parts[:1] == ("jobs",) and path.suffix in (".sql", ".py"))
 
 
+def _needed_from(progress: Progress | None, asset: str) -> int:
+    """The offset above which a reader still needs an asset's history; 0 where it will read the current rows.
+
+    A pinned range stays readable until it is settled: from its beginning, or where that is 0 as it was at its end.
+    """
+    if progress is None:
+        return 0
+    if progress.pinned is not None and asset in progress.pinned:
+        from_, to = progress.pinned[asset]
+        return from_ or to
+    return progress.cursors.get(asset, 0)
+
+
 def keep_house(machine: Machine) -> int:
     """Trim table logs below their slowest readers (rule 27); returns how many old images went."""
     progress = {**machine.tables.positions().progress, **machine.ledger.positions().progress}
@@ -143,7 +157,7 @@ def keep_house(machine: Machine) -> int:
     for job in machine.catalog.jobs.values():
         known = progress.get(job.name)
         for read in job.inputs:
-            readers.setdefault(read, []).append(known.cursors.get(read, 0) if known is not None else 0)
+            readers.setdefault(read, []).append(_needed_from(known, read))
             if job.gate is not None:
                 gated.add(read)
     trimmed = 0

@@ -282,7 +282,15 @@ class _Run:
             }
         ends = self.parking.ends or self.start.ends
         sliceable = self.plan.kind == "rowwise"
-        return pace.ranges(self.job, cursors, heads, ends=ends, is_sliceable=sliceable)
+        ranges = pace.ranges(self.job, cursors, heads, ends=ends, is_sliceable=sliceable)
+        return {asset: self._from_the_floor(asset, taken, heads, ends) for asset, taken in ranges.items()}
+
+    def _from_the_floor(
+        self, asset: str, taken: tuple[int, int], heads: Mapping[str, int], ends: Mapping[str, int] | None
+    ) -> tuple[int, int]:
+        """A first read of a table takes all of it: its log below the floor is its current rows, which no cap can cut."""
+        is_first = taken[0] == 0 and self.catalog.home(asset) is Home.TABLES and ends is None
+        return (0, heads[asset]) if is_first else taken
 
     def _is_rebuild(self, before: Progress | None, heads: Mapping[str, Head]) -> bool:
         """Whether this run makes the result anew (rule 25): decided by the snapshot, for a definition or an input's
@@ -338,8 +346,13 @@ class _Run:
         engine = self.catalog.engines[self.job.takes]
         return sum(
             self._write_outputs(engine.compute(part, self.snapshot))
-            for part in (_chunks(work) if self.plan.kind == "rowwise" and not whole else (work,))
+            for part in (_chunks(work) if self._is_chunked(whole) else (work,))
         )
+
+    def _is_chunked(self, whole: bool) -> bool:
+        """Whether the change set may be computed in slices: topics keep their logs, tables may have trimmed theirs."""
+        in_tables = any(self.catalog.home(asset) is Home.TABLES for asset in self.job.inputs)
+        return self.plan.kind == "rowwise" and not whole and not in_tables
 
     def _has_leftovers(self) -> bool:
         return any(

@@ -63,6 +63,8 @@ def apply_rows(function: Function, chunk: pa.Table, outputs: Sequence[str], colu
         tried += 1
         try:
             results = _results(function(row), outputs)
+        except (OSError, MemoryError):  # the world around it, not this row: the run is tried again (rule 14)
+            raise
         except Exception as error:  # noqa: BLE001 - whatever a user's function raises is the row's failure
             failures[index] = reason_of(error)
             if len(failures) >= FAILURES_MAX:
