@@ -153,9 +153,12 @@ def _on_finished(state: State, event: Finished, commands: list[Command]) -> None
     state.active.discard(event.job)
     job = state.jobs.get(event.job)
     if job is not None:
+        was_rebuild = job.started is not None and job.started.is_rebuild
         _take_progress(job, event.progress)
         _rest(state, job)
         job.reason, job.attempt, job.run = "", 0, ""
+        if was_rebuild:
+            _judge_readers(state, job, event.at, commands)
         # Before the job starts again on later news: its readers must not wait for that.
         _tick_off_after(state, event.job, event.at, commands)
         _judge(state, job, event.at, commands)
@@ -207,6 +210,7 @@ def _on_failed(state: State, event: Failed, commands: list[Command]) -> None:
         job.phase, job.retry_at = Phase.RETRYING, event.at + verdict.wait_seconds
     else:
         _hold(state, job, event, commands)
+        _judge_readers(state, job, event.at, commands)
     _tick_off_after(state, event.job, event.at, commands)
     _judge(state, job, event.at, commands)
 
@@ -301,6 +305,7 @@ def _on_paused(state: State, event: Paused, commands: list[Command]) -> None:
     if job is None:
         return
     _pause(state, job)
+    _judge_readers(state, job, event.at, commands)
     _tick_off_after(state, event.job, event.at, commands)
 
 
@@ -467,6 +472,9 @@ def _needs_rebuild(state: State, job: JobState) -> bool:
 def _due(state: State, job: JobState, at: float) -> Readiness:
     """Whether everything but the data (delay, gate) and the upstream's settling lets the job start."""
     if _needs_rebuild(state, job):
+        feeder = _changed_feeder(state, job)
+        if feeder:
+            return Readiness(False, (f"waits for `{feeder}`, which is rebuilt first",))
         return Readiness(True, ("its definition or an input's columns changed: rebuilt beside",))
     if job.is_forced:
         return Readiness(True, ("forced by a person",))
@@ -483,6 +491,21 @@ def _due(state: State, job: JobState, at: float) -> Readiness:
     if job.looking is Looking.ANSWERED and looked is not None and not looked.is_ready:
         return Readiness(False, looked.because or ("nothing is due in the data",), next_at=looked.next_at)
     return Readiness(True, (f"news in {', '.join(sorted(news)) or 'its gate'}",))
+
+
+def _changed_feeder(state: State, job: JobState) -> str:
+    """A job that writes an input and must itself be rebuilt first; "" where none is, or it is held or paused."""
+    for name in state.mapping.producers(job.job):
+        feeder = state.jobs.get(name)
+        if feeder is not None and feeder.phase not in (Phase.HELD, Phase.PAUSED) and _needs_rebuild(state, feeder):
+            return name
+    return ""
+
+
+def _judge_readers(state: State, job: JobState, at: float, commands: list[Command]) -> None:
+    """A rebuild that readers may wait for is over, or will not happen: judge them even if nothing moved."""
+    readers = {name: None for asset in job.job.outputs for name in state.mapping.readers.get(asset, ())}
+    _judge_all(state, readers, at, commands)
 
 
 def _lacks_news(state: State, job: JobState, news: set[str]) -> str:

@@ -21,7 +21,18 @@ from tidemill.core.model import Column
 from tidemill.stores.duckdb.database import DUPLICATES, literal, quoted
 from tidemill.stores.duckdb.layout import CURRENT, Held, table_name
 
-__all__ = ["ROWS_NAME", "Source", "appending", "by_content", "by_key", "closing", "difference", "given", "opening"]
+__all__ = [
+    "ROWS_NAME",
+    "Source",
+    "appending",
+    "by_content",
+    "by_key",
+    "closing",
+    "difference",
+    "doubled",
+    "given",
+    "opening",
+]
 
 ROWS_NAME = "@rows"
 _ROWS = quoted(ROWS_NAME)
@@ -76,6 +87,16 @@ def by_key(key: Sequence[str]) -> str:
     if not key:
         return "'[]'"
     return f"to_json([{', '.join(f'{quoted(name)}::VARCHAR' for name in key)}])::VARCHAR"
+
+
+def doubled(held: Held) -> str:
+    """Up to five keys that rows changed after the asset's head share with another current row."""
+    names = ", ".join(f"{quoted(name)}" for name in held.key or ())
+    texts = ", ".join(f"{quoted(name)}::VARCHAR" for name in held.key or ())
+    return (
+        f"SELECT {texts} FROM {table_name(held.asset)} WHERE {UNTIL} = {CURRENT} GROUP BY {names} "
+        f"HAVING count(*) > 1 AND max({FROM}) > {held.offset} ORDER BY ALL LIMIT 5"
+    )
 
 
 def by_content(held: Held) -> str:

@@ -24,6 +24,7 @@ from tidemill.core.change import OFFSET, Appended, ArrowStream, Output, Replaced
 from tidemill.core.errors import (
     BrokenJob,
     Conflict,
+    ContractViolation,
     DefinitionError,
     Fenced,
     InvariantError,
@@ -41,6 +42,7 @@ from tidemill.stores.duckdb.difference import (
     by_key,
     closing,
     difference,
+    doubled,
     given,
     opening,
 )
@@ -134,10 +136,23 @@ class DuckDBTransaction:
         with self._inputs(session) as inputs, self._breaking():
             self._end_images(asset)
             if isinstance(output, Replaced):
-                return self._replace(session, held, inputs, output)
+                return self._unique(session, held, output, self._replace(session, held, inputs, output))
             if isinstance(output, Appended):
-                return self._append(session, held, inputs, output)
+                return self._unique(session, held, output, self._append(session, held, inputs, output))
             return self._apply(session, held, _whole(inputs.source(output.rows), held, output.key), None, False)
+
+    def _unique(self, session: Session, held: Held, output: Appended | Replaced, changes: int) -> int:
+        """The number of changes, once it is sure that a key which the rows do not get by construction is unique."""
+        if not changes or not held.key or output.head is not None:
+            return changes
+        self._end_images(held.asset)
+        twice = session.rows(doubled(held))
+        if twice:
+            rows = ", ".join(str(dict(zip(held.key, row, strict=True))) for row in twice)
+            raise ContractViolation(
+                f"{held.asset}: the key is not unique: {rows}", mend="make the key columns identify one row"
+            )
+        return changes
 
     def settle(self, progress: Progress, expected: Progress | None) -> None:
         """See `Transaction.settle`."""
