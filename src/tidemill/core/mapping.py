@@ -42,7 +42,7 @@ class ObjectMapping:
     def add(self, job: Job) -> None:
         """Add a job, or put it in place of the one of that name. Raises DefinitionError and then changes nothing."""
         before = self.jobs.get(job.name)
-        if before is not None and (before.inputs, before.outputs, before.on) == (job.inputs, job.outputs, job.on):
+        if before is not None and _edges(before) == _edges(job):
             self.jobs[job.name] = job
             return
         self.remove(job.name)
@@ -63,8 +63,8 @@ class ObjectMapping:
             return
         for asset in job.inputs:
             _discard(self.readers, asset, name)
-        if job.on:
-            _discard(self.starters, job.on, name)
+        for asset in _starters(job):
+            _discard(self.starters, asset, name)
         for asset in job.outputs:
             if self.writer.get(asset) == name:
                 del self.writer[asset]
@@ -117,8 +117,8 @@ class ObjectMapping:
         self.jobs[job.name] = job
         for asset in job.inputs:
             self.readers.setdefault(asset, {})[job.name] = None
-        if job.on:
-            self.starters.setdefault(job.on, {})[job.name] = None
+        for asset in _starters(job):
+            self.starters.setdefault(asset, {})[job.name] = None
         for asset in job.outputs:
             self.writer[asset] = job.name
 
@@ -161,3 +161,12 @@ def _discard(index: dict[str, dict[str, None]], asset: str, name: str) -> None:
         names.pop(name, None)
         if not names:
             del index[asset]
+
+
+def _starters(job: Job) -> tuple[str, ...]:
+    """The assets besides its inputs whose changes concern a job."""
+    return tuple(dict.fromkeys((job.on, *job.watches) if job.on else job.watches))
+
+
+def _edges(job: Job) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    return job.inputs, job.outputs, _starters(job)

@@ -227,6 +227,7 @@ class Job:
 
     `transform` is what the engine needs: the canonical SQL, `file.py:function`, or the command as JSON.
     `version` identifies the transform: another version means another result (rule 24).
+    `watches` are assets that list the members which complete its gate: their changes make it look again.
     `when` is "" (the mode's default), "any", "all", "each" or an expression over inputs with `&` and `|`.
     `home` is the store of the outputs; `rebuilds` whether another version makes the result anew, or only goes on
     with new code from its cursor (run jobs, commands and append-topic outputs, rule 25).
@@ -249,6 +250,7 @@ class Job:
     schedule: str = ""
     every_seconds: float = EVERY_DEFAULT_SECONDS
     on: str = ""
+    watches: tuple[str, ...] = ()
     after_seconds: float = 0.0
     gate: Gate | None = None
     on_error: OnError = OnError.PARK

@@ -88,7 +88,8 @@ def _apply(machine: Machine, jobs: Iterable[Job], gone: Iterable[str]) -> list[s
         applied.append(name)
     events = []
     held, said = machine.positions(), wiring.Said.read(machine)
-    for job in jobs:  # all of them are in the catalog before the first is judged: they may read each other
+    ordered = wiring.from_the_sources_down({job.name: job for job in jobs})
+    for job in ordered:  # all of them are in the catalog before the first is judged: they may read each other
         machine.definitions.jobs[job.name] = job
         events.append(wiring.defined(machine, job, held[job.home], said, is_first=False))
         applied.append(job.name)

@@ -283,6 +283,7 @@ class Said:
 def defined(machine: Machine, job: Job, held: Positions, said: Said, *, is_first: bool) -> Defined:
     """The event of a job's definition, with what people said about it (mode, pause) and where it starts."""
     job = overridden(machine, job, said.modes.get(job.name))
+    job = replace(job, watches=watched_members(machine, job))
     machine.catalog.put(job)
     note = said.definitions.get(job.name)
     now = machine.clock.now()
@@ -292,6 +293,15 @@ def defined(machine: Machine, job: Job, held: Positions, said: Said, *, is_first
         if progress is None and not is_first and job.is_outside and job.start_from is StartFrom.NOW:
             progress = start_now(machine, job)
     return Defined(job, progress, now, float(note["first_seen_at"]), job.name in said.paused)
+
+
+def watched_members(machine: Machine, job: Job) -> tuple[str, ...]:
+    """The assets that list the members of a gated job's inputs (`complete.site = "stores.id"`)."""
+    if job.gate is None:
+        return ()
+    listed = [members for name in job.inputs for members in machine.catalog.assets[name].complete.values()]
+    sources = [members.partition(".")[0] for members in listed if isinstance(members, str)]
+    return tuple(dict.fromkeys(name for name in sources if name not in job.inputs))
 
 
 def overridden(machine: Machine, job: Job, said: dict[str, Any] | None) -> Job:
