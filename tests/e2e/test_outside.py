@@ -82,6 +82,7 @@ def test_a_process_killed_in_the_middle_of_an_effect_repeats_it_with_the_same_ke
         mill.machine.ledger.note("paused", "send", None)
     process = started(project, "run")
     until(lambda: len(sent(project)) == 1)
+    until(lambda: project.json("runs"), "the run is reported: reports are written in groups, beside the work")
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     project.remove("broken")

@@ -100,19 +100,21 @@ class Mirrors:
             head, have = reader.head(topic).offset, transaction.head(topic).offset
             asset = self._catalog.assets[topic]
             is_upsert = asset.semantics is Semantics.UPSERT
-            if head > have or not have:
-                transaction.define(Table(topic, asset.columns, asset.key if is_upsert else None))
+            before = transaction.head(topic).generation
+            shape = Table(topic, asset.columns, asset.key if is_upsert else None)
+            is_anew = transaction.define(shape).generation != before
             if not head:
                 # It is a mirror from the start: cursors of readers of the topic itself may stand beyond its head.
                 transaction.write(topic, Replaced(table_of(_NOTHING, []), [], head=0))
-            for low in range(have, head, COPY_CHANGES):
+            # With other columns it begins anew, and empty: all of the topic is copied again.
+            for low in range(0 if is_anew else have, head, COPY_CHANGES):
                 high = min(low + COPY_CHANGES, head)
                 rows = reader.read(Slice(topic, low, high, Images.ADDED))
                 if is_upsert:
                     changed = row_ids(reader.read(Slice(topic, low, high, Images.CHANGES)))
-                    transaction.write(topic, Replaced(rows, changed, head=high))
+                    transaction.write(topic, Replaced(rows, changed, head=max(high, have)))
                 else:
-                    transaction.write(topic, Appended(rows, head=high))
-            return max(0, head - have) or int(not have)
+                    transaction.write(topic, Appended(rows, head=max(high, have)))
+            return max(0, head - have) or int(not have or is_anew)
         finally:
             reader.rollback()

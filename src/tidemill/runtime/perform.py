@@ -92,8 +92,11 @@ class Snapshot:
         return self._catalog.assets[asset].kind in (AssetKind.TOPIC, AssetKind.TABLE, AssetKind.FILES)
 
     def head(self, asset: str) -> Head:
-        """The end of the asset's log in this snapshot."""
-        return self._home(asset).head(asset)
+        """The end of the asset's log in this snapshot; a mirror's generation is its own affair, the topic's counts."""
+        head = self._home(asset).head(asset)
+        if asset in self._mirrored:
+            return replace(head, generation=self._ledger.head(asset).generation)
+        return head
 
     def read(self, part: Slice) -> ArrowStream:
         """The rows of a slice."""
@@ -123,7 +126,8 @@ class Performer:
         transaction = self.stores[job.home].begin(exclusive=exclusive)
         try:
             done = self.join(start, run, transaction, parking=parking, catches_up=exclusive)
-            return replace(done, heads=transaction.commit())
+            heads = transaction.commit()  # of mirrors too, whose heads are nobody's news
+            return replace(done, heads={asset: heads[asset] for asset in job.outputs if asset in heads})
         finally:
             transaction.rollback()
 

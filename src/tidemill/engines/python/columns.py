@@ -96,7 +96,13 @@ def table_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> pa
         arrays = [_typed([row.get(column.name) for row in rows], column) for column in columns]
         return pa.table(arrays, names=[column.name for column in columns])
     names = dict.fromkeys(name for row in rows for name in row)
-    return pa.table({name: _inferred([row.get(name) for row in rows], name) for name in names})
+    return pa.table({name: _roomy(_inferred([row.get(name) for row in rows], name)) for name in names})
+
+
+def _roomy(values: pa.Array) -> pa.Array:
+    """Inferred decimals get all the digits there are, so that the first rows do not decide what later ones may be."""
+    kind = values.type
+    return values.cast(pa.decimal128(38, kind.scale)) if pa.types.is_decimal128(kind) else values
 
 
 def _refuse_strangers(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column]) -> None:
