@@ -110,8 +110,8 @@ def test_only_the_input_itself_is_replaced(name: str, literal: str) -> None:
     assert made.inputs == (name,)
     with duckdb.connect() as connection:
         names, rows = run(connection, bind(made.statement, {name: "(select unnest([1, 2, 3]) as a, 'r' as _rid)"}))
-    assert names == ["x" + text, "s", "t", "_parent", "_ordinal"]
-    assert sorted(rows) == [(2, text, 2, "r", 0), (3, text, 3, "r", 0)]
+    assert names == ["x" + text, "s", "t", "_parent"]
+    assert sorted(rows) == [(2, text, 2, "r"), (3, text, 3, "r")]
 
 
 def test_an_input_without_a_relation_is_an_error() -> None:

@@ -362,7 +362,8 @@ class _Counts:
 
     def hear(self, record: RunRecord) -> None:
         """One report."""
-        self.tell(as_json(record))
+        if self._progress is not None:
+            self._progress(as_json(record))
         if record.state == "succeeded":
             self._changes += record.rows_out
         if record.state not in ("running", "retrying"):

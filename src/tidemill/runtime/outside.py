@@ -4,6 +4,7 @@ Rules of this file:
   * the range is pinned durably before the first attempt, and every retry takes exactly that range, so that the outside
     sees the same idempotency key for the same work;
   * the effect happens between two ledger transactions: a crash in between repeats it under the same key;
+  * runs that end together are settled in one commit (rule 18); where that fails, each is settled alone;
   * success appends one change to each output (version = run id; for an extract the hash of its content);
   * a run that would touch more rows than `hold_above` is pinned and waits for a person.
 """
@@ -12,8 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -33,6 +35,7 @@ from tidemill.runtime.rows import as_table
 __all__ = ["Effect", "Outside", "Pin", "RunWaits", "idempotency_key"]
 
 _VERSION = pa.schema([("version", pa.string()), (PARENT, pa.string()), (ORDINAL, pa.int64())])
+_FIRST = pa.array([0], pa.int64())
 
 Effect = Callable[[Work, Reader, str], Mapping[str, str]]
 """(work, reader, idempotency key) -> the version each output has now (by asset; missing: the run id)."""
@@ -55,6 +58,19 @@ Pin = tuple[Progress, Mapping[str, int]]
 
 
 @dataclass(slots=True)
+class _Ending:
+    """A run whose effect has happened, waiting for its commit."""
+
+    job: Job
+    start: Start
+    pinned: Progress
+    progress: Progress
+    versions: Mapping[str, str]
+    done: Done | None = None
+    error: BaseException | None = None
+
+
+@dataclass(slots=True)
 class Outside:
     """Performs runs that act outside.
 
@@ -68,6 +84,9 @@ class Outside:
     effect_of: Callable[[Job], Effect]
     is_released: Callable[[str], bool]
     check: Callable[[str], None] = lambda _run: None
+    _ending: list[_Ending] = field(default_factory=list)
+    _listing: threading.Lock = field(default_factory=threading.Lock)
+    _settling: threading.Lock = field(default_factory=threading.Lock)
 
     def perform(self, start: Start, run: str, pin: Pin | None = None) -> Done:
         """Pin (unless that is done), act, settle. Raises what the effect raised; the pin stands for the next attempt."""
@@ -81,7 +100,7 @@ class Outside:
             work = Work(job, plan, ranges, run, attempt=start.attempt)
             versions = self._act(work, reader, idempotency_key(job.name, ranges, start.value))
         progress = _settled(job, start, run, pinned, generations)
-        return self._settle(job, start, pinned, progress, versions)
+        return self._settle(_Ending(job, start, pinned, progress, versions))
 
     def _act(self, work: Work, reader: Snapshot, key: str) -> Mapping[str, str]:
         """The effect itself; a run that a person cancelled says so, whatever it was doing."""
@@ -132,9 +151,12 @@ class Outside:
         return reader.head(asset) if reader.is_in_tables(asset) else transaction.head(asset)
 
     def _check_hold(self, job: Job, ranges: Mapping[str, tuple[int, int]], reader: Snapshot) -> None:
-        if job.materialized is Materialized.EXTRACT or self.is_released(idempotency_key(job.name, ranges)):
+        if (
+            job.materialized is Materialized.EXTRACT
+            or sum(to - from_ for from_, to in ranges.values()) <= job.hold_above
+        ):
             return
-        if sum(to - from_ for from_, to in ranges.values()) <= job.hold_above:
+        if self.is_released(idempotency_key(job.name, ranges)):
             return
         touched = sum(
             as_table(reader.read(Slice(asset, from_, to, Images.CHANGES))).num_rows
@@ -148,19 +170,57 @@ class Outside:
                 f"`tidemill apply`",
             )
 
-    def _settle(
-        self, job: Job, start: Start, pinned: Progress, progress: Progress, versions: Mapping[str, str]
-    ) -> Done:
-        """One commit: the outputs' versions, the gate's released value, the cursor. A value never opens twice."""
+    def _settle(self, mine: _Ending) -> Done:
+        """Settle a run, with all others that wait for it: the first to get the turn commits for everyone."""
+        with self._listing:
+            self._ending.append(mine)
+        with self._settling:
+            if mine.done is None and mine.error is None:
+                with self._listing:
+                    waiting, self._ending = self._ending, []
+                self._settle_all(waiting)
+        if mine.error is not None:
+            raise mine.error
+        assert mine.done is not None, "a run was settled without an outcome"
+        return mine.done
+
+    def _settle_all(self, waiting: Sequence[_Ending]) -> None:
+        """Give each its outcome: in one commit, or where that fails for one each in its own."""
+        if len(waiting) > 1 and self._are_settled(waiting):
+            return
+        for one in waiting:
+            try:
+                self._commit([one])
+            except BaseException as error:  # noqa: BLE001 - every run gets the error of its own commit
+                one.error = error
+
+    def _are_settled(self, waiting: Sequence[_Ending]) -> bool:
+        try:
+            self._commit(waiting)
+        except BaseException:  # noqa: BLE001 - whatever it was, it will show again where each run is settled alone
+            return False
+        return True
+
+    def _commit(self, waiting: Sequence[_Ending]) -> None:
+        """One commit: the outputs' versions, the gates' released values, the cursors. A value never opens twice."""
         transaction = self.stores[Home.LEDGER].begin()
         try:
-            if isinstance(start.payload, Opening):
-                release(transaction, job, start.payload)
-            changed = sum(_touch(transaction, asset, versions.get(asset, progress.run)) for asset in job.outputs)
-            transaction.settle(progress, pinned)
-            return Done(progress, transaction.commit(), dict(pinned.pinned or {}), changed)
+            changed = [_write(one, transaction) for one in waiting]
+            heads = transaction.commit()
         finally:
             transaction.rollback()
+        for one, count in zip(waiting, changed, strict=True):
+            own = {name: heads[name] for name in one.job.outputs if name in heads}
+            one.done = Done(one.progress, own, dict(one.pinned.pinned or {}), count)
+
+
+def _write(one: _Ending, transaction: Transaction) -> int:
+    """Write what a run's success changes; returns how many outputs have another version."""
+    if isinstance(one.start.payload, Opening):
+        release(transaction, one.job, one.start.payload)
+    changed = sum(_touch(transaction, name, one.versions.get(name, one.progress.run)) for name in one.job.outputs)
+    transaction.settle(one.progress, one.pinned)
+    return changed
 
 
 def _settled(job: Job, start: Start, run: str, pinned: Progress, generations: Mapping[str, int]) -> Progress:
@@ -174,7 +234,7 @@ def _settled(job: Job, start: Start, run: str, pinned: Progress, generations: Ma
 
 def _touch(transaction: Transaction, asset: str, version: str) -> int:
     text = pa.array([version], pa.string())
-    row = pa.Table.from_arrays([text, text, pa.array([0], pa.int64())], schema=_VERSION)
+    row = pa.Table.from_arrays([text, text, _FIRST], schema=_VERSION)
     return transaction.write(asset, Appended(row))
 
 

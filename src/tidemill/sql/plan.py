@@ -5,7 +5,8 @@ Rules of this file:
   * every mode runs `statement`; which relations stand for the inputs is decided by whoever runs it:
       - recompute: each input's relation shows exactly the user's columns of that asset;
       - rowwise: the one input's relation also has `_rid` (varchar), the identity of the input row, and the statement
-        also gives `_parent` (that `_rid`) and `_ordinal` (bigint from 0, the place among that row's outputs);
+        also gives `_parent` (that `_rid`) and, where a row can have several outputs, `_ordinal` (bigint from 0, the
+        place among them);
   * the reason why a job is recomputed is said in words.
 
 Theory: analyse and refuse, put in views, resolve and determine (canonical.py), then ask whether the row-wise delta

@@ -3,8 +3,8 @@
 Rules of this file:
   * row-wise is a filter, projection or unnest over ONE input: each output row belongs to one input row;
   * the reason why a query is not row-wise is a sentence a person understands: `plan` shows it;
-  * an output row's identity is (_parent, _ordinal): the input row, and the row's position among that row's outputs,
-    ordered by content, so that it does not depend on how the engine happened to run.
+  * an output row's identity is _parent, the input row; where a row can have several outputs (unnest) with _ordinal, its
+    position among them, ordered by content, so that it does not depend on how the engine happened to run.
 
 Theory: a row-wise query distributes over union of its input, so running it over the removed rows gives exactly the
 removed outputs, over the added rows the added ones. To know whose they are, `_rid` is handed up the chain of SELECTs.
@@ -123,7 +123,10 @@ def _chain(tree: exp.Expr) -> list[exp.Select] | None:
 
 
 def with_lineage(tree: exp.Query) -> exp.Query:
-    """The row-wise query that also gives `_parent` (the input row) and `_ordinal` (the place among its outputs)."""
+    """The row-wise query that also gives `_parent` (the input row), and `_ordinal` where a row can have several outputs.
+
+    A column that is the same in every row would cost each run the time to bind it: a third of a small statement's.
+    """
     tree = tree.copy()
     chain = _chain(tree)
     assert chain is not None, "only row-wise queries have a lineage"
@@ -131,10 +134,7 @@ def with_lineage(tree: exp.Query) -> exp.Query:
         source = select.args["from_"].this.alias_or_name
         name = PARENT if depth == 0 else RID
         select.append("expressions", exp.alias_(exp.column(RID, table=source, quoted=True), name, quoted=True))
-    if tree.find(exp.Explode, exp.Unnest):
-        return _numbered(tree)
-    chain[0].append("expressions", exp.alias_(exp.cast(exp.Literal.number(0), "bigint"), ORDINAL, quoted=True))
-    return tree
+    return _numbered(tree) if tree.find(exp.Explode, exp.Unnest) else tree
 
 
 def _numbered(tree: exp.Query) -> exp.Select:

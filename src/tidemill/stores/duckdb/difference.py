@@ -43,7 +43,7 @@ class Source:
     """Where the rows of an output come from: the relation `"@rows"`, and the common table expressions it needs.
 
     `names` are its columns; `place` the expression of a row's place among them, from 1. `is_empty` rows may lack the
-    asset's columns. `is_distinct` rows are known to bring each identity once.
+    asset's columns. `is_distinct` rows are known to bring each identity once, `is_traced` ones have a parent each.
     """
 
     tables: tuple[str, ...]
@@ -51,6 +51,7 @@ class Source:
     place: str
     is_empty: bool = False
     is_distinct: bool = False
+    is_traced: bool = False
 
     @property
     def prefix(self) -> str:
@@ -185,6 +186,9 @@ def target(held: Held) -> str:
 def appending(held: Held, source: Source, base: int, *, has_offsets: bool) -> str:
     """The statement that adds rows as they come."""
     offset = OFFSET if has_offsets else f"{base} + {source.place}"
+    if source.is_traced and ORDINAL not in source.names:  # the realtime run of a filter: DuckDB binds each word of it
+        values = [*(source.value(column) for column in held.columns), PARENT, PARENT, offset, str(CURRENT)]
+        return f"INSERT INTO {target(held)} {source.prefix}SELECT {', '.join(values)} FROM {_ROWS}"
     placed = f"SELECT *, {offset} AS _at FROM {_ROWS}"
     identity = f"coalesce({given(source)}, _at::VARCHAR)"
     values = [*(source.value(column) for column in held.columns), identity, source.parent, "_at", str(CURRENT)]

@@ -143,13 +143,14 @@ class Inputs:
             prefix = f"WITH {', '.join(tables)} " if tables else ""
             names = tuple(name for name, _ in self._session.shape(f"{prefix}SELECT * FROM ({sql}\n)"))
             self._shapes[key] = names
-        return Source((*tables, f"{quoted(ROWS_NAME)} AS (SELECT * FROM ({sql}\n))"), names, "row_number() OVER ()")
+        rows = f"{quoted(ROWS_NAME)} AS ({sql}\n)"
+        return Source((*tables, rows), names, "row_number() OVER ()", is_traced=PARENT in names)
 
     def _relation(self, name: str, what: Any) -> str:
         name = name if name.startswith(INPUT_PREFIX) else INPUT_PREFIX + name
         if isinstance(what, Slice):
             return f"{quoted(name)} AS NOT MATERIALIZED ({self.slice(what)})"
-        return f"{quoted(name)} AS NOT MATERIALIZED ({self._given(what)})"
+        return as_values(name, what) or f"{quoted(name)} AS NOT MATERIALIZED ({self._given(what)})"
 
     def _typed(self, table: Any, held: Held) -> str:
         """Rows of an asset that went through Arrow, in the asset's types again."""

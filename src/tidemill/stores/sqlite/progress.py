@@ -20,8 +20,6 @@ from tidemill.stores.sqlite.connection import Connection
 
 __all__ = ["all_progress", "check", "progress_of", "settle"]
 
-_MIRROR = 2
-
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Progress).decode
 
@@ -58,9 +56,9 @@ def check(
     if _fingerprint(current) != _fingerprint(expected):
         raise Conflict(f"job {progress.job}: somebody else moved its cursor")
     for asset, cursor in progress.cursors.items():
-        found = catalog.known(connection, asset, has_overlay=has_overlay)
-        if found is not None and found.marked != _MIRROR and cursor > found.head:
-            raise _corrupt(progress, asset, f"would be {cursor}, beyond the head {found.head}")
+        found = catalog.end(connection, asset, has_overlay=has_overlay)
+        if found is not None and not found[1] and cursor > found[0].offset:
+            raise _corrupt(progress, asset, f"would be {cursor}, beyond the head {found[0].offset}")
         if current is None or current.version != progress.version:
             continue
         is_same_log = current.generations.get(asset) == progress.generations.get(asset)

@@ -61,8 +61,8 @@ class Reading:
 
     def head(self, asset: str) -> Head:
         """The end of the asset's log."""
-        found = self._known(asset)
-        return Head() if found is None else found.as_head()
+        found = catalog.end(self._connection, asset, has_overlay=self._has_overlay)
+        return Head() if found is None else found[0]
 
     def read(self, part: Slice) -> pa.Table:
         """The rows of a slice."""

@@ -55,15 +55,19 @@ class Writing:
     def write(self, asset: str, output: Output) -> int:
         """Apply an output; returns the number of changes."""
         table = as_table(output.rows)
-        if self.known(asset) is None:
+        found = self.known(asset)
+        if found is None:
             _check_is_known(asset, table)
-        found = self._own(asset)
+        if found is None or self._has_overlay:
+            found = self._own(asset)
+        was = found.kind
         _settle_kind(found, table)
         if found.kind == catalog.ROWS:
             count = self._write_rows(found, table, output)
+            catalog.save(self._connection, found)
         else:
             count = self._append(found, table, output)
-        catalog.save(self._connection, found)
+            (catalog.advance if found.kind == was else catalog.save)(self._connection, found)
         self._written[asset] = found.as_head()
         return count
 
@@ -81,7 +85,7 @@ class Writing:
         found.head += head is None and not found.marked
         images.apply(self._connection, found, pairs, head)
         found.head = found.head if head is None else head
-        found.marked = 1 if head is None else found.marked or 2
+        found.marked = 1 if head is None else found.marked or catalog.MIRROR
         return len(pairs)
 
     def _pairs(self, found: Entry, table: pa.Table, output: Output) -> list[images.Pair]:
@@ -177,7 +181,8 @@ def add_versions(connection: Connection, found: Entry, versions: Sequence[str], 
         found.head += len(new)
         return len(new)
     rows = [(place(found.number, offset), version, now) for offset, version in enumerate(new, found.head + 1)]
-    connection.executemany("insert into versions (place, version, at) values (?, ?, ?)", rows)
+    for row in rows:
+        connection.execute("insert into versions (place, version, at) values (?, ?, ?)", row)
     found.head += len(new)
     found.count += len(new)
     return len(new)
