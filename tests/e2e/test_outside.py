@@ -167,23 +167,3 @@ def test_an_effect_whose_code_changed_goes_on_from_its_cursor(project: Project) 
         emit(mill, 3, 3)
         ran(mill)
     assert [each["ids"] for each in sent(project)] == [["o1", "o2"], ["o3"]]
-
-
-def test_a_gated_command_learns_the_value_it_runs_for(project: Project) -> None:
-    project.write(
-        {
-            "tidemill.toml": '[assets.sales]\nkind = "files"\npath = "in/{shop}/{day}.csv"\nformat = "csv"\ncomplete.shop = ["x"]\n'
-            '[assets.sales.columns]\nn = "integer"\n'
-            '[jobs.report]\ninputs = ["sales"]\noutputs = ["reported"]\ngate = "day"\ncommand = ["python", "report.py"]\n',
-            "report.py": "import os\nopen('told.txt', 'a').write(os.environ['TIDEMILL_RUN'] + '\\n')\n",
-            "in/x/2024-01-01.csv": "n\n1\n",
-            "in/x/2024-01-02.csv": "n\n2\n",
-        }
-    )
-    with project.open() as mill:
-        ran(mill)
-        told = [json.loads(line) for line in project.lines("told.txt")]
-        assert len(told) == 2
-        assert [run["job"] for run in mill.runs()] == ["report", "report"]
-        ran(mill)
-        assert len(project.lines("told.txt")) == 2

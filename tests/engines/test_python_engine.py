@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from tests.engines.fake import MemoryReader, inserts
 from tidemill.core.change import ORDINAL, PARENT, Appended, Became, Change, Output, Replaced
+from tidemill.core.effect import idempotency_key
 from tidemill.core.errors import DefinitionError, NotFound, UserError
 from tidemill.core.model import Asset, AssetKind, Column, Job, Semantics, Takes
 from tidemill.core.ports import Work
 from tidemill.engines.python import FunctionFailed, PythonEngine, Run, engine
 from tidemill.engines.python.calling import RunTimedOut
-from tidemill.engines.python.run import idempotency_key
 from tidemill.engines.python.spool import Spool
 
 SCHEMA = pa.schema([("id", pa.int64()), ("n", pa.int64())])

@@ -64,7 +64,9 @@ class Progress:
     `cursors` maps each input to the offset it has been read to, `generations` to the log generation that offset
     belongs to. `run` is the id of the last committed run. `served_at` is the moment (seconds) of the last schedule or
     period served. `succeeded` says whether this version ever succeeded on a record (rule 14). `pinned` holds the
-    ranges of a run with outside effects that has begun and not been settled: every retry takes exactly these.
+    ranges of a run with outside effects that has begun and not been settled: every retry takes exactly these. `opens`
+    are the partition values that this run takes from behind its gate: the one it opens or corrects, then late values
+    that join it.
     """
 
     job: str
@@ -75,6 +77,7 @@ class Progress:
     served_at: float = 0.0
     succeeded: bool = False
     pinned: Mapping[str, tuple[int, int]] | None = None
+    opens: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +280,8 @@ class Work:
 
     `whole` asks for the result over the whole inputs as they are at `to` (rebuilds, gates): `Became`, or for row-wise
     work `Replaced` with `parents` None. `released` names the gated job whose released rows alone are seen.
-    `excluding` are row identities per input that are parked, or about to be.
+    `excluding` are row identities per input that are parked, or about to be. `value` is the partition value that a gated
+    run with outside effects takes: of inputs with that column it is shown the rows of the value alone.
     """
 
     job: Job
@@ -288,6 +292,7 @@ class Work:
     released: str = ""
     excluding: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     attempt: int = 1
+    value: str = ""
 
 
 class Engine(Protocol):

@@ -2,7 +2,9 @@
 
 Rules of this file:
   * the command is a list of words; no shell reads it; it runs in the project's folder;
-  * `TIDEMILL_RUN` (JSON) tells it everything: run, idempotency key, job, attempt, and per input the range and files;
+  * `TIDEMILL_RUN` (JSON) tells it everything: run, idempotency key, job, attempt, the value of its gate ("" without
+    one), and per input the range and files; behind a gate the rows of the value within the range are the run's, and
+    the files are those that hold them;
   * it gets a process group of its own, so that a timeout ends it with all it started: asked first, then killed;
   * what it prints goes to the run's log; of a failure the last lines of stderr are the reason.
 """
@@ -54,6 +56,7 @@ def payload(work: Work, key: str, files: Files | None = None) -> dict[str, Any]:
         "idempotency_key": key,
         "job": work.job.name,
         "attempt": work.attempt,
+        "value": work.value,
         "inputs": inputs,
         "outputs": list(work.job.outputs),
     }

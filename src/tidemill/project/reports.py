@@ -20,13 +20,13 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from tidemill.core.change import Slice
+from tidemill.core.effect import pinned_key
 from tidemill.core.errors import NotFound, TidemillError, UserError
 from tidemill.core.model import Asset, AssetKind, Home, Job, Late, OnError, Takes
 from tidemill.core.orchestrate import Phase
 from tidemill.core.ports import Plan, Progress
 from tidemill.project.wiring import Machine
 from tidemill.runtime.landing import landings_asset
-from tidemill.runtime.outside import idempotency_key
 from tidemill.runtime.parking import standing
 from tidemill.runtime.rows import dicts
 from tidemill.sql import analyse, expand, parse
@@ -388,7 +388,7 @@ def moved(machine: Machine, name: str, start: str) -> Progress:
                 )
             cursors[asset] = target
         base = before or Progress(name, job.version)
-        progress = replace(base, cursors=cursors, pinned=None)
+        progress = replace(base, cursors=cursors, pinned=None, opens=())
         transaction.settle(progress, before)
         transaction.commit()
         return progress
@@ -412,7 +412,7 @@ def release(machine: Machine, name: str) -> None:
     """Let the pinned work of a held job go, and no other (rule 26)."""
     progress = machine.ledger.positions().progress.get(name)
     if progress is not None and progress.pinned is not None:
-        machine.ledger.note("released", name, idempotency_key(name, progress.pinned))
+        machine.ledger.note("released", name, pinned_key(progress))
 
 
 def _offset(text: str) -> int:

@@ -28,6 +28,7 @@ from tidemill.project.definitions import Definitions
 from tidemill.project.effects import Effects, RunLogs
 from tidemill.project.schedule import moments_in
 from tidemill.runtime.catalog import Catalog
+from tidemill.runtime.gate import release
 from tidemill.runtime.journal import LedgerJournal, settle_reports
 from tidemill.runtime.landing import Landed as LandedFiles
 from tidemill.runtime.landing import Landing
@@ -315,7 +316,7 @@ def overridden(machine: Machine, job: Job, said: dict[str, Any] | None) -> Job:
 
 
 def start_now(machine: Machine, job: Job) -> Progress:
-    """Let a new job with outside effects begin at the present heads (rule 26)."""
+    """Let a new job with outside effects begin at the present heads, behind what its gate would open now (rule 26)."""
     heads = heads_of(machine, machine.positions())
     progress = Progress(
         job.name,
@@ -323,8 +324,11 @@ def start_now(machine: Machine, job: Job) -> Progress:
         {asset: heads[asset].offset for asset in job.inputs if asset in heads},
         {asset: heads[asset].generation for asset in job.inputs if asset in heads},
     )
+    opening = machine.services.looker.opened_by_now(job.name, machine.clock.now()) if job.gate is not None else None
     transaction = machine.ledger.begin()
     try:
+        if opening is not None:
+            release(transaction, job, opening)
         transaction.settle(progress, None)
         transaction.commit()
     finally:

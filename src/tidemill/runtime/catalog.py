@@ -112,6 +112,10 @@ class Catalog:
             return self.jobs[owner].home
         return self.assets[owner].home
 
+    def is_rows(self, name: str) -> bool:
+        """Whether the asset's log is made of rows (and not of versions)."""
+        return self.assets[name].kind in (AssetKind.TOPIC, AssetKind.TABLE, AssetKind.FILES)
+
     def is_append_topic(self, name: str) -> bool:
         """Whether the asset is a topic whose rows are only ever added."""
         asset = self.assets[name]

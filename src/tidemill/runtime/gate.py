@@ -9,7 +9,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -18,13 +18,22 @@ import pyarrow.compute as pc
 from tidemill.core import gate as rules
 from tidemill.core.change import ORDINAL, PARENT, Images, Replaced, Slice
 from tidemill.core.event import Looked
-from tidemill.core.model import Asset, AssetKind, Column, Job
-from tidemill.core.ports import Reader, Table, Transaction
+from tidemill.core.model import Asset, AssetKind, Column, Gate, Job
+from tidemill.core.ports import Progress, Reader, Table, Transaction
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.landing import landings_asset
 from tidemill.runtime.rows import as_table, dicts, table_of
 
-__all__ = ["Opening", "gate_asset", "look", "release"]
+__all__ = [
+    "Opening",
+    "gate_asset",
+    "gated_inputs",
+    "look",
+    "of_values",
+    "opened_by_now",
+    "release",
+    "released_positions",
+]
 
 _COLUMNS = (
     Column("partition", "varchar"),
@@ -52,6 +61,8 @@ class Opening:
     positions: Mapping[str, int]
     is_last: bool = True
     """False while further values are ready: the job's `on` asset is then not yet used up."""
+    is_correction: bool = False
+    """Whether the value was released before, and rows came late."""
 
 
 def gate_asset(job: str) -> str:
@@ -80,19 +91,67 @@ def release(transaction: Transaction, job: Job, opening: Opening) -> None:
     transaction.write(asset, Replaced(table_of(_SCHEMA, rows), [str(row[PARENT]) for row in rows]))
 
 
-def look(catalog: Catalog, job: Job, reader: Reader, now: float, *, release_late: bool = False) -> Looked:
-    """Judge a job's gate in this snapshot: which value it may take next."""
-    gate = job.gate
-    if gate is None:
+def look(
+    catalog: Catalog, job: Job, reader: Reader, now: float, *, release_late: bool = False, begun: Progress | None = None
+) -> Looked:
+    """Judge a job's gate in this snapshot: which value it may take next.
+
+    `begun` is the progress of a job with outside effects: a run that it has pinned is what comes next, whatever arrived
+    since.
+    """
+    gate = _gate_of(job)
+    gated = gated_inputs(catalog, job)
+    values = _values(gated, gate, released_positions(reader, job), reader)
+    positions = {asset.name: reader.head(asset.name).offset for asset in gated}
+    verdict = rules.decide(gate, values, now, catalog.timezone, release_late=release_late)
+    if begun is not None and begun.pinned is not None and begun.opens:
+        verdict = _again(begun.opens, values)
+        positions = {asset: begun.pinned[asset][1] for asset in positions if asset in begun.pinned}
+    rest = _without(values, {verdict.value, *verdict.joining})
+    following = rules.decide(gate, rest, now, catalog.timezone, release_late=release_late)
+    return _answer(job, verdict, positions, now, is_last=following.value is None)
+
+
+def opened_by_now(catalog: Catalog, job: Job, reader: Reader, now: float) -> Opening:
+    """All that the gate would open in this snapshot, as one opening: what a job that starts from now has behind it."""
+    gate = _gate_of(job)
+    gated = gated_inputs(catalog, job)
+    values = _values(gated, gate, released_positions(reader, job), reader)
+    opened: list[str] = []
+    while (verdict := rules.decide(gate, values, now, catalog.timezone)).value is not None:
+        opened += [verdict.value, *verdict.joining]
+        values = _without(values, set(opened))
+    return Opening(tuple(dict.fromkeys(opened)), {asset.name: reader.head(asset.name).offset for asset in gated})
+
+
+def _gate_of(job: Job) -> Gate:
+    if job.gate is None:
         raise ValueError(f"job {job.name} has no gate")
-    gated = [asset for asset in map(catalog.asset, job.inputs) if _has_column(asset, gate.column)]
-    released = _released(reader, job)
+    return job.gate
+
+
+def gated_inputs(catalog: Catalog, job: Job) -> list[Asset]:
+    """The inputs that have the column of the job's gate; none where it has no gate."""
+    if job.gate is None:
+        return []
+    return [asset for asset in map(catalog.asset, job.inputs) if _has_column(asset, job.gate.column)]
+
+
+def of_values(rows: pa.Table, column: str, values: Iterable[str]) -> pa.Table:
+    """The rows whose partition value is one of these."""
+    return rows.filter(pc.is_in(pc.cast(rows.column(column), pa.string()), pa.array(list(values), pa.string())))
+
+
+def _values(
+    gated: Sequence[Asset], gate: Gate, released: Mapping[str, Mapping[str, int]], reader: Reader
+) -> list[rules.Value]:
+    """What is known of every value."""
     late = {value for asset in gated for value in _late(reader, asset, gate.column, released.get(asset.name, {}))}
     arrivals = {asset.name: _arrivals(reader, asset, gate.column) for asset in gated}
     expected = {asset.name: _expected(reader, asset, gate.column) for asset in gated if asset.complete}
     opened = {value for values in released.values() for value in values}
     seen = {value for arrived in arrivals.values() for value in arrived}
-    values = [
+    return [
         rules.Value(
             value,
             rules.missing_members(expected, {name: arrivals[name].get(value, set()) for name in expected}),
@@ -101,12 +160,19 @@ def look(catalog: Catalog, job: Job, reader: Reader, now: float, *, release_late
         )
         for value in rules.expected_values(seen | opened)
     ]
-    verdict = rules.decide(gate, values, now, catalog.timezone, release_late=release_late)
-    taken = {verdict.value, *verdict.joining}
-    rest = [replace(value, is_released=True, has_late=False) if value.value in taken else value for value in values]
-    following = rules.decide(gate, rest, now, catalog.timezone, release_late=release_late)
-    positions = {asset.name: reader.head(asset.name).offset for asset in gated}
-    return _answer(job, verdict, positions, now, is_last=following.value is None)
+
+
+def _without(values: Iterable[rules.Value], taken: Collection[str | None]) -> list[rules.Value]:
+    """The values as they are once these have been taken."""
+    return [replace(value, is_released=True, has_late=False) if value.value in taken else value for value in values]
+
+
+def _again(opens: Sequence[str], values: Iterable[rules.Value]) -> rules.Verdict:
+    """The verdict that a pinned run was begun with."""
+    value, *joining = opens
+    is_correction = any(known.is_released for known in values if known.value == value)
+    because = (f"{value}: a run over it has begun, and is tried again",)
+    return rules.Verdict(value, is_correction, tuple(joining), because=because)
 
 
 def _answer(job: Job, verdict: rules.Verdict, positions: dict[str, int], now: float, *, is_last: bool) -> Looked:
@@ -114,7 +180,7 @@ def _answer(job: Job, verdict: rules.Verdict, positions: dict[str, int], now: fl
     because = (*verdict.because, *(f"{value}: late rows wait for a person" for value in verdict.held))
     if verdict.value is None:
         return Looked(job.name, False, now, next_at=verdict.next_at, because=because, failed=failed)
-    opening = Opening((verdict.value, *verdict.joining), positions, is_last)
+    opening = Opening((verdict.value, *verdict.joining), positions, is_last, verdict.is_correction)
     return Looked(
         job.name,
         True,
@@ -131,7 +197,7 @@ def _has_column(asset: Asset, column: str) -> bool:
     return asset.column(column) is not None or f"{{{column}}}" in asset.path
 
 
-def _released(reader: Reader, job: Job) -> dict[str, dict[str, int]]:
+def released_positions(reader: Reader, job: Job) -> dict[str, dict[str, int]]:
     """input -> value -> position released to."""
     asset = gate_asset(job.name)
     head = reader.head(asset)
@@ -155,7 +221,8 @@ def _late(reader: Reader, asset: Asset, column: str, released: Mapping[str, int]
 
 
 def _texts(column: pa.ChunkedArray) -> list[str]:
-    return [str(value) for value in pc.cast(column, pa.string()).to_pylist()]
+    """The values as text; a null is the value of no partition."""
+    return [str(value) for value in pc.drop_null(pc.cast(column, pa.string())).to_pylist()]
 
 
 def _arrivals(reader: Reader, asset: Asset, column: str) -> dict[str, set[str]]:
@@ -189,7 +256,7 @@ def _row_pairs(reader: Reader, asset: Asset, column: str, member: str) -> list[t
         return []
     rows = as_table(reader.read(Slice(asset.name, 0, head.offset)))
     pairs = pa.table({"value": rows.column(column), "member": rows.column(member)}).group_by(["value", "member"])
-    seen = pairs.aggregate([])
+    seen = pairs.aggregate([]).drop_null()
     return list(zip(_texts(seen.column("value")), _texts(seen.column("member")), strict=True))
 
 

@@ -41,12 +41,16 @@ _SCHEMA = pa.schema(
 
 
 BINARY_COLUMNS = (Column("path", "varchar"), Column("size_bytes", "bigint"), Column("hash", "varchar"))
-"""The rows of a binary files asset: one a file, so that its landing is the change."""
+"""The rows of a binary files asset: one a file, so that its landing is the change; what its path says comes besides."""
 
 
 def columns_of(asset: Asset) -> tuple[Column, ...]:
     """The columns of a files asset, as far as they are declared."""
-    return BINARY_COLUMNS if asset.format == "binary" else asset.columns
+    if asset.format != "binary":
+        return asset.columns
+    own = {column.name for column in BINARY_COLUMNS}
+    in_path = [column.name for column in asset.columns if f"{{{column.name}}}" in asset.path]
+    return (*BINARY_COLUMNS, *(Column(name, "varchar") for name in in_path if name not in own))
 
 
 def landings_asset(asset: str) -> str:
@@ -142,8 +146,8 @@ class Landing:
         return self.asset.format == "binary"
 
     def _binary(self, file: SourceFile, digest: str) -> pa.Table:
-        row = {"path": file.path, "size_bytes": file.size_bytes, "hash": digest, RID: file.path, PARENT: file.path}
-        return pa.Table.from_pylist([row])
+        row = {**file.partition, "path": file.path, "size_bytes": file.size_bytes, "hash": digest}
+        return pa.Table.from_pylist([{**row, RID: file.path, PARENT: file.path}])
 
     def _write(self, transaction: Transaction, file: SourceFile, rows: ArrowStream) -> int:
         table = as_table(rows)

@@ -5,14 +5,15 @@ When a change arrived is not stored: it counts from the first look that saw it, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 
 from tidemill.core import pace
 from tidemill.core.change import OFFSET, WEIGHT, Images, Slice
 from tidemill.core.event import Looked
 from tidemill.core.model import Home, Job
-from tidemill.core.ports import Reader, Store
+from tidemill.core.ports import Progress, Reader, Store
 from tidemill.runtime import gate
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.mirror import Mirrors
@@ -37,18 +38,29 @@ class Looker:
     def look(self, name: str, now: float, *, release_late: bool = False) -> Looked:
         """The answer for one job at this moment."""
         job = self._catalog.jobs[name]
+        with self._snapshot(job) as (reader, progress):
+            if job.gate is not None:
+                return gate.look(self._catalog, job, reader, now, release_late=release_late, begun=progress)
+            cursors = progress.cursors if progress is not None else {}
+            return self._delayed(job, reader, cursors, now)
+
+    def opened_by_now(self, name: str, now: float) -> gate.Opening:
+        """What a gated job has behind it that starts from now."""
+        job = self._catalog.jobs[name]
+        with self._snapshot(job) as (reader, _):
+            return gate.opened_by_now(self._catalog, job, reader, now)
+
+    @contextmanager
+    def _snapshot(self, job: Job) -> Iterator[tuple[Snapshot, Progress | None]]:
+        """One snapshot of both stores, and the job's progress in it."""
         plan = self._catalog.plan(job)
         self._mirrors.prepare(job, plan)
         tables = self._stores[Home.TABLES].begin(exclusive=False)
         ledger = self._stores[Home.LEDGER].begin(exclusive=False)
         try:
-            reader = Snapshot(self._catalog, tables, ledger, frozenset(self._mirrors.needed(job, plan)))
-            if job.gate is not None:
-                return gate.look(self._catalog, job, reader, now, release_late=release_late)
             own = tables if job.home is Home.TABLES else ledger
-            progress = own.progress(name)
-            cursors = progress.cursors if progress is not None else {}
-            return self._delayed(job, reader, cursors, now)
+            mirrored = frozenset(self._mirrors.needed(job, plan))
+            yield Snapshot(self._catalog, tables, ledger, mirrored), own.progress(job.name)
         finally:
             tables.rollback()
             ledger.rollback()

@@ -6,13 +6,12 @@ Rules of this file:
   * the effect happens between two ledger transactions: a crash in between repeats it under the same key;
   * runs that end together are settled in one commit (rule 18); where that fails, each is settled alone;
   * success appends one change to each output (version = run id; for an extract the hash of its content);
+  * behind a gate the value is pinned with the range, and the run is shown that value alone (derived.py);
   * a run that would touch more rows than `hold_above` is pinned and waits for a person.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,18 +20,20 @@ import pyarrow as pa
 
 from tidemill.core import pace
 from tidemill.core.change import ORDINAL, PARENT, Appended, Images, Slice
+from tidemill.core.effect import pinned_key
 from tidemill.core.errors import UserError
 from tidemill.core.event import Start
 from tidemill.core.model import Home, Job, Materialized
 from tidemill.core.orchestrate import on_cursor
 from tidemill.core.ports import Head, Progress, Reader, Store, Transaction, Work
 from tidemill.runtime.catalog import Catalog
-from tidemill.runtime.gate import Opening, release
+from tidemill.runtime.derived import DerivedReader
+from tidemill.runtime.gate import Opening, gated_inputs, release
 from tidemill.runtime.mirror import Mirrors
 from tidemill.runtime.perform import Done, LazyReader, Snapshot
 from tidemill.runtime.rows import as_table
 
-__all__ = ["Effect", "Outside", "Pin", "RunWaits", "idempotency_key"]
+__all__ = ["Effect", "Outside", "Pin", "RunWaits"]
 
 _VERSION = pa.schema([("version", pa.string()), (PARENT, pa.string()), (ORDINAL, pa.int64())])
 _FIRST = pa.array([0], pa.int64())
@@ -45,16 +46,8 @@ class RunWaits(UserError):
     """A run touches more rows outside than `hold_above` allows: it waits for `tidemill apply`."""
 
 
-def idempotency_key(job: str, ranges: Mapping[str, tuple[int, int]], value: str = "") -> str:
-    """A stable name for one run's work: the same job over the same ranges (and the same value of its gate), whichever
-    attempt or process."""
-    taken = sorted((asset, *taken) for asset, taken in ranges.items())
-    text = json.dumps([job, taken, value] if value else [job, taken])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 Pin = tuple[Progress, Mapping[str, int]]
-"""A job's progress with its range pinned, and the generations of its inputs."""
+"""A job's progress with its run pinned, and the generations of its inputs."""
 
 
 @dataclass(slots=True)
@@ -62,7 +55,7 @@ class _Ending:
     """A run whose effect has happened, waiting for its commit."""
 
     job: Job
-    start: Start
+    opening: Opening
     pinned: Progress
     progress: Progress
     versions: Mapping[str, str]
@@ -95,14 +88,28 @@ class Outside:
         self.mirrors.prepare(job, plan)
         with _Readers(self.catalog, self.stores, frozenset(self.mirrors.needed(job, plan))) as reader:
             pinned, generations = pin or self.pin([start], reader)[start.job]
-            ranges = dict(pinned.pinned or {})
-            self._check_hold(job, ranges, reader)
-            work = Work(job, plan, ranges, run, attempt=start.attempt)
-            versions = self._act(work, reader, idempotency_key(job.name, ranges, start.value))
-        progress = _settled(job, start, run, pinned, generations)
-        return self._settle(_Ending(job, start, pinned, progress, versions))
+            opening, ranges = self._opening(job, start, pinned), dict(pinned.pinned or {})
+            shown: Snapshot | DerivedReader = reader
+            if job.gate is not None:
+                shown = DerivedReader(self.catalog, job, reader, opening)
+                ranges = shown.ranges(ranges)
+            work = Work(job, plan, ranges, run, attempt=start.attempt, value=_value(opening))
+            key = pinned_key(pinned)
+            self._check_hold(work, key, shown)
+            versions = self._act(work, shown, key)
+        progress = _settled(job, start, run, pinned, generations, is_last=opening.is_last)
+        return self._settle(_Ending(job, opening, pinned, progress, versions))
 
-    def _act(self, work: Work, reader: Snapshot, key: str) -> Mapping[str, str]:
+    def _opening(self, job: Job, start: Start, pinned: Progress) -> Opening:
+        """What the pinned run releases; the start knows whether that is all, unless it was decided before the pin."""
+        taken = pinned.pinned or {}
+        positions = {
+            asset.name: taken[asset.name][1] for asset in gated_inputs(self.catalog, job) if asset.name in taken
+        }
+        decided = start.payload if isinstance(start.payload, Opening) else Opening((), {})
+        return Opening(pinned.opens, positions, decided.is_last and decided.values == pinned.opens)
+
+    def _act(self, work: Work, reader: Snapshot | DerivedReader, key: str) -> Mapping[str, str]:
         """The effect itself; a run that a person cancelled says so, whatever it was doing."""
         self.check(work.run)
         try:
@@ -140,9 +147,12 @@ class Outside:
             return before, generations
         cursors = before.cursors if before is not None else {}
         offsets = {asset: head.offset for asset, head in heads.items()}
-        ranges = pace.ranges(job, cursors, offsets, ends=start.ends)
+        opening = start.payload if isinstance(start.payload, Opening) else None
+        ends = start.ends if opening is None else opening.positions
+        ranges = pace.ranges(job, cursors, offsets, ends=ends, is_sliceable=job.gate is None)
         base = before or Progress(job.name, job.version)
-        pinned = replace(base, version=job.version, pinned=ranges)
+        opens = () if opening is None else opening.values
+        pinned = replace(base, version=job.version, pinned=ranges, opens=opens)
         transaction.settle(pinned, before)
         return pinned, generations
 
@@ -150,22 +160,24 @@ class Outside:
         """Where an input ends: in the transaction that pins, or in the tables."""
         return reader.head(asset) if reader.is_in_tables(asset) else transaction.head(asset)
 
-    def _check_hold(self, job: Job, ranges: Mapping[str, tuple[int, int]], reader: Snapshot) -> None:
+    def _check_hold(self, work: Work, key: str, reader: Snapshot | DerivedReader) -> None:
+        job = work.job
         if (
             job.materialized is Materialized.EXTRACT
-            or sum(to - from_ for from_, to in ranges.values()) <= job.hold_above
+            or sum(to - from_ for from_, to in work.ranges.values()) <= job.hold_above
         ):
             return
-        if self.is_released(idempotency_key(job.name, ranges)):
+        if self.is_released(key):
             return
         touched = sum(
             as_table(reader.read(Slice(asset, from_, to, Images.CHANGES))).num_rows
-            for asset, (from_, to) in ranges.items()
-            if reader.is_rows(asset)
+            for asset, (from_, to) in work.ranges.items()
+            if self.catalog.is_rows(asset)
         )
         if touched > job.hold_above:
+            value = f" for {work.value}" if work.value else ""
             raise RunWaits(
-                f"job `{job.name}` would touch {touched} rows outside, more than hold_above = {job.hold_above}",
+                f"job `{job.name}` would touch {touched} rows outside{value}, more than hold_above = {job.hold_above}",
                 mend=f"look at it with `tidemill explain {job.name}`, then let exactly this range go with "
                 f"`tidemill apply`",
             )
@@ -216,17 +228,22 @@ class Outside:
 
 def _write(one: _Ending, transaction: Transaction) -> int:
     """Write what a run's success changes; returns how many outputs have another version."""
-    if isinstance(one.start.payload, Opening):
-        release(transaction, one.job, one.start.payload)
+    if one.opening.values:
+        release(transaction, one.job, one.opening)
     changed = sum(_touch(transaction, name, one.versions.get(name, one.progress.run)) for name in one.job.outputs)
     transaction.settle(one.progress, one.pinned)
     return changed
 
 
-def _settled(job: Job, start: Start, run: str, pinned: Progress, generations: Mapping[str, int]) -> Progress:
-    """The progress once the pinned range is done."""
+def _value(opening: Opening) -> str:
+    return opening.values[0] if opening.values else ""
+
+
+def _settled(
+    job: Job, start: Start, run: str, pinned: Progress, generations: Mapping[str, int], *, is_last: bool
+) -> Progress:
+    """The progress once the pinned run is done; `is_last` where no other value is ready."""
     cursors = {**pinned.cursors, **{asset: to for asset, (_, to) in (pinned.pinned or {}).items()}}
-    is_last = not isinstance(start.payload, Opening) or start.payload.is_last
     if job.on and start.on_offset is not None and is_last:
         cursors[on_cursor(job.on)] = max(start.on_offset, cursors.get(on_cursor(job.on), 0))
     return Progress(job.name, job.version, cursors, generations, run, start.at, succeeded=True)

@@ -87,10 +87,6 @@ class Snapshot:
         rows: ArrowStream = self._tables.evaluate(statement)  # type: ignore[attr-defined]
         return rows
 
-    def is_rows(self, asset: str) -> bool:
-        """Whether the asset's log is made of rows (and not of versions)."""
-        return self._catalog.assets[asset].kind in (AssetKind.TOPIC, AssetKind.TABLE, AssetKind.FILES)
-
     def head(self, asset: str) -> Head:
         """The end of the asset's log in this snapshot; a mirror's generation is its own affair, the topic's counts."""
         head = self._home(asset).head(asset)

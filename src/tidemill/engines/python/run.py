@@ -2,52 +2,46 @@
 
 Rules of this file:
   * a run sees exactly the ranges that were pinned for it, however often it is tried;
-  * its idempotency key depends on the job and the ranges alone, so every retry has the same;
+  * its idempotency key depends on the job, the ranges and the value of its gate alone, so every retry has the same;
+  * behind a gate (`value`) it sees the rows that were released for that value, and no others;
   * after the run is over (or was abandoned) it answers nothing more.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 
 from tidemill.core.change import OFFSET, RID, Images, Slice
+from tidemill.core.effect import idempotency_key, row_key
 from tidemill.core.errors import NotFound, UserError
 from tidemill.core.ports import Reader, Work
 
-__all__ = ["Run", "idempotency_key", "row_key"]
+__all__ = ["Run", "run_of"]
 
 Log = Callable[[str], None]
 Read = Callable[[str, str], pa.Table]
 
 
-def idempotency_key(job: str, ranges: Mapping[str, tuple[int, int]]) -> str:
-    """The key of a run: the same for the same job and ranges, whatever the attempt, the mode or the day."""
-    said = json.dumps([job, sorted((asset, *span) for asset, span in ranges.items())])
-    return hashlib.sha256(said.encode()).hexdigest()
-
-
-def row_key(job: str, output: str, asset: str, rid: str, offset: int) -> str:
-    """The key of one row's effect: it survives another cut of the change sets, and so a change of mode (rule 10)."""
-    said = json.dumps([job, output, asset, rid, offset], ensure_ascii=False)
-    return hashlib.sha256(said.encode()).hexdigest()
-
-
 class Run:
-    """One run of a job that acts outside."""
+    """One run of a job that acts outside.
+
+    `inputs` maps each input to the part (from, to] of its log that the run takes. Behind a gate `value` is the partition
+    value that the run opens or corrects (text; "" without a gate), and of inputs with that column the run takes the rows
+    of the value within that part; where late rows join (`on_late: next`), those of their values too.
+    """
 
     def __init__(
         self, run: str, job: str, output: str, ranges: Mapping[str, tuple[int, int]], read: Read, *,
-        key: str = "", attempt: int = 1, log: Log | None = None,
+        key: str = "", attempt: int = 1, value: str = "", log: Log | None = None,
     ) -> None:  # fmt: skip
         self.id = run
         self.job = job
         self.attempt = attempt
+        self.value = value
         self.inputs = dict(ranges)
-        self.idempotency_key = key or idempotency_key(job, ranges)
+        self.idempotency_key = key or idempotency_key(job, ranges, value)
         self.output = output
         self._read = read
         self._log = log
@@ -57,12 +51,15 @@ class Run:
         return f"<run {self.id} of {self.job}>"
 
     def changes(self, asset: str) -> pa.Table:
-        """What changed: both images of each changed row, `_weight` -1 for the old and +1 for the new."""
+        """What changed: both images of each changed row, `_weight` -1 for the old and +1 for the new.
+
+        Behind a gate: when a value opens all its rows, when it is corrected what changed since it was shown.
+        """
         table = self._rows_of(asset, Images.CHANGES)
         return table.drop_columns([RID, OFFSET])
 
     def rows(self, asset: str) -> pa.Table:
-        """All rows as they are at the end of the run's range."""
+        """All rows as they are at the end of the run's range; behind a gate those of the values released so far."""
         table = self._rows_of(asset, Images.STATE)
         return table.drop_columns([RID, OFFSET])
 
@@ -102,4 +99,6 @@ def run_of(work: Work, reader: Reader, *, key: str = "", log: Log | None = None)
         return pa.RecordBatchReader.from_stream(reader.read(part)).read_all()
 
     output = work.job.outputs[0] if work.job.outputs else ""
-    return Run(work.run, work.job.name, output, work.ranges, read, key=key, attempt=work.attempt, log=log)
+    return Run(
+        work.run, work.job.name, output, work.ranges, read, key=key, attempt=work.attempt, value=work.value, log=log
+    )

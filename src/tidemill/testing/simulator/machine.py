@@ -89,21 +89,6 @@ class WatchedPerformer(Performer):
             raise
 
 
-class WatchedLooker(Looker):
-    """The looker; it notes which openings of a gate are corrections."""
-
-    def __init__(self, catalog: Catalog, stores: Mapping[Home, Store], mirrors: Mirrors, notebook: Notebook) -> None:
-        super().__init__(catalog, stores, mirrors)
-        self._notebook = notebook
-
-    def look(self, name: str, now: float, *, release_late: bool = False) -> Looked:
-        """See `Looker.look`."""
-        answer = super().look(name, now, release_late=release_late)
-        if any(word.endswith("late rows arrived") for word in answer.because):
-            self._notebook.corrections.append(answer.payload)
-        return answer
-
-
 class SqlInPython:
     """A stand-in for the SQL engine: the same places (lanes, mirrors, group commits), computed by the Python engine."""
 
@@ -171,7 +156,7 @@ class Machine:
 
     def make_looker(self) -> Looker:
         """What answers `Look`."""
-        return WatchedLooker(self.catalog, self.stores, self.mirrors, self.notebook)
+        return Looker(self.catalog, self.stores, self.mirrors)
 
     def make_state(self) -> State:
         """The heart's state."""

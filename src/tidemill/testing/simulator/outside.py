@@ -22,6 +22,7 @@ from tidemill.core.errors import UpstreamError
 from tidemill.core.event import Alert, Start
 from tidemill.core.model import Asset, Home, Semantics
 from tidemill.core.ports import Reader, Receipt, SourceFile, Store, Table, Work
+from tidemill.runtime.gate import Opening
 from tidemill.runtime.loop import Task
 from tidemill.runtime.perform import Done
 from tidemill.testing.memory import Disk
@@ -124,7 +125,6 @@ class Notebook:
         self.alerts: list[Alert] = []
         self.errors: dict[str, str] = {}
         self.runs = 0
-        self.corrections: list[object] = []
 
     def begin(self, start: Start) -> str:
         """A run begins, or is tried again."""
@@ -135,7 +135,7 @@ class Notebook:
         """A run was committed; a value that its gate opened (and not only corrected) is noted."""
         del run, done
         self.errors[start.job] = ""
-        if start.value and not any(start.payload is each for each in self.corrections):
+        if isinstance(start.payload, Opening) and not start.payload.is_correction:
             self._site.opened.append((start.job, start.value))
 
     def fail(self, run: str, job: str, error: str, state: str) -> None:
