@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import threading
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -17,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidemill.connectors.files import FilesSource, FilesWatcher, Stability
+from tidemill.connectors.files import FilesSource
 from tidemill.connectors.files import csv as csv_format
 from tidemill.connectors.files.columns import from_text
 from tidemill.connectors.files.identity import identified
@@ -278,7 +277,6 @@ def test_a_listing_shows_marked_files_only(tmp_path: Path) -> None:
     (tmp_path / "in/one/a.csv.done").touch()
     each = FilesSource(asset_of("in/{d}/{f}.csv", marker="*.done"), tmp_path)
     assert [file.path for file in each.list()] == ["in/one/a.csv"]
-    assert [file.path for file in each.look(0.0).stable] == ["in/one/a.csv"]
 
 
 def test_a_folder_that_is_not_there_has_no_files(tmp_path: Path) -> None:
@@ -299,7 +297,8 @@ def test_columns_are_inferred_without_losing_a_digit(tmp_path: Path) -> None:
         "code": "varchar", "n": "bigint", "f": "double", "day": "date", "t": "timestamp", "b": "boolean",
         "s": "varchar", "none": "varchar",
     }  # fmt: skip
-    table, _ = source.with_columns(source.infer(file)).read(file)
+    source = FilesSource(asset_of("in/a.csv", {column.name: column.type for column in source.infer(file)}), tmp_path)
+    table, _ = source.read(file)
     assert table.to_pylist()[0]["code"] == "007"
 
 
@@ -317,68 +316,3 @@ def test_files_on_another_file_system_are_found_by_url() -> None:
     (file,) = source.list()
     assert file.partition == {"day": "1"}
     assert source.read(file)[0].to_pylist()[0]["n"] == 7
-
-
-def file_of(path: str, size: int = 1, stamp: str = "1") -> SourceFile:
-    return SourceFile(path, size, stamp)
-
-
-def test_a_file_is_stable_when_two_looks_show_the_same() -> None:
-    stability = Stability()
-    assert stability.look([file_of("a")], 0.0).waiting == (file_of("a"),)
-    assert stability.look([file_of("a")], 0.4).waiting == (file_of("a"),)
-    assert stability.look([file_of("a")], 0.5).stable == (file_of("a"),)
-
-
-def test_a_file_that_changes_waits_anew() -> None:
-    stability = Stability()
-    stability.look([file_of("a")], 0.0)
-    assert stability.look([file_of("a", 2)], 5.0).waiting == (file_of("a", 2),)
-    assert stability.look([file_of("a", 2)], 5.5).stable == (file_of("a", 2),)
-
-
-def test_a_file_that_arrived_by_a_rename_is_stable_at_once() -> None:
-    stability = Stability()
-    stability.arrived("a")
-    assert stability.look([file_of("a")], 0.0).stable == (file_of("a"),)
-
-
-def test_a_clock_that_jumps_back_only_costs_another_look() -> None:
-    stability = Stability()
-    stability.look([file_of("a")], 100.0)
-    assert stability.look([file_of("a")], 10.0).waiting == (file_of("a"),)
-    assert stability.look([file_of("a")], 10.5).stable == (file_of("a"),)
-
-
-class Heard:
-    """A notifier that remembers, and can be waited for."""
-
-    def __init__(self) -> None:
-        self.assets: set[str] = set()
-        self.event = threading.Event()
-
-    def notify(self, asset: str) -> None:
-        self.assets.add(asset)
-        self.event.set()
-
-
-def test_a_watcher_tells_of_a_file_in_a_folder_that_was_not_there(tmp_path: Path) -> None:
-    heard = Heard()
-    watcher = FilesWatcher([asset_of("in/{d}.csv")], tmp_path, heard)
-    watcher.start()
-    try:
-        for number in range(100):
-            (tmp_path / "in").mkdir(exist_ok=True)
-            (tmp_path / f"in/{number}.csv").write_text("n\n")
-            if heard.event.wait(0.2):
-                break
-    finally:
-        watcher.stop()
-    assert heard.assets == {"a"}
-
-
-def test_a_watcher_of_nothing_starts_and_stops(tmp_path: Path) -> None:
-    watcher = FilesWatcher([], tmp_path, Heard())
-    watcher.start()
-    watcher.stop()
-    watcher.stop()

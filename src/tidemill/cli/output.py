@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["duration", "is_terminal", "listed", "moment", "print_json", "print_rows", "print_table", "say"]
+__all__ = ["counted", "duration", "is_terminal", "listed", "moment", "print_json", "print_rows", "print_table", "say"]
 
 COLOURS = {
     "succeeded": "green",
@@ -33,6 +33,8 @@ COLOURS = {
     "warn": "yellow",
     "held": "red",
     "failed": "red",
+    "rejected": "red",
+    "alarm": "red",
     "fail": "red",
     "cancelled": "yellow",
 }
@@ -108,6 +110,11 @@ def shown(value: Any) -> str:
     if isinstance(value, list | dict):
         return json.dumps(value, ensure_ascii=False)
     return str(value)
+
+
+def counted(count: int, what: str) -> str:
+    """A count with its noun: 1 row, 2 rows."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -1,13 +1,16 @@
-"""What is shown while runs go on: a live list on a terminal, a line per run elsewhere, nothing with `--json`.
+"""What is shown while runs go on: a live list on a terminal, a line per run elsewhere, with `--json` only trouble.
 
 Rules of this file:
   * all of it goes to stderr; a progress is a context manager and is called from any thread;
+  * what could not be taken (a file, a definition, a row) is told whatever the answer's form: an answer of counts alone
+    would look like plain success;
   * failing to show never ends the work.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -19,13 +22,32 @@ from rich.text import Text
 
 from tidemill.cli.output import COLOURS
 
-__all__ = ["Live", "RunLines"]
+__all__ = ["Live", "RunLines", "Tally", "TroubleLines"]
 
 _SHOWN_MAX = 12
+_TROUBLE = ("alarm", "rejected")
+
+
+class Tally:
+    """Counts what the reports of a run tell beside its answer, and hands them on."""
+
+    def __init__(self, show: Callable[[dict[str, Any]], None]) -> None:
+        self._show = show
+        self.parked = 0
+        self.rejected = 0
+        self.unloaded = 0
+
+    def __call__(self, said: dict[str, Any]) -> None:
+        """One report."""
+        if said["state"] == "succeeded":
+            self.parked += said.get("parked") or 0
+        self.rejected += said["state"] == "rejected"
+        self.unloaded += said.get("kind") == "definition"
+        self._show(said)
 
 
 class RunLines:
-    """A line for each run that ended, and for each that is tried again."""
+    """A line for each run that ended, for each that is tried again, and for trouble."""
 
     def __enter__(self) -> RunLines:
         return self
@@ -37,6 +59,15 @@ class RunLines:
         """One report."""
         if said["state"] != "running":
             click.echo(_line(said), err=True)
+
+
+class TroubleLines(RunLines):
+    """Lines for trouble alone: beside an answer that a program reads."""
+
+    def __call__(self, said: dict[str, Any]) -> None:
+        """One report."""
+        if said["state"] in _TROUBLE or said.get("parked"):
+            super().__call__(said)
 
 
 class Live:
@@ -56,9 +87,10 @@ class Live:
 
     def __call__(self, said: dict[str, Any]) -> None:
         """One report."""
+        name = said["run"] or said["error"]
         with self._changing:
-            self._runs.pop(said["run"], None)
-            self._runs[said["run"]] = said
+            self._runs.pop(name, None)
+            self._runs[name] = said
 
     def _table(self) -> Table:
         table = Table(box=None, show_header=False, pad_edge=False)
@@ -67,16 +99,24 @@ class Live:
         if len(newest) > _SHOWN_MAX:
             table.add_row("", Text(f"... {len(newest) - _SHOWN_MAX} runs before", style="dim"))
         for said in newest[-_SHOWN_MAX:]:
-            rows = "" if said["state"] == "running" else f"{said.get('rows_out') or 0} rows"
+            rows = "" if said["state"] in ("running", *_TROUBLE) else ", ".join(_counts(said)) or "0 rows"
             state = Text(said["state"], style=COLOURS.get(said["state"], ""))
             table.add_row(state, Text(said["job"]), rows, Text(_reason(said), style="red"))
         return table
 
 
 def _line(said: dict[str, Any]) -> str:
-    rows = f" ({said['rows_out']} rows)" if said.get("rows_out") else ""
     reason = _reason(said)
-    return f"{said['state']} {said['job']}{rows}" + (f": {reason}" if reason else "")
+    if said["state"] == "alarm":
+        return f"{said['kind']}: {reason}"
+    counts = ", ".join(_counts(said))
+    line = f"{said['state']} {said['job']}" + (f" ({counts})" if counts else "") + (f": {reason}" if reason else "")
+    return f"{line}: see tidemill dead list" if said.get("parked") else line
+
+
+def _counts(said: dict[str, Any]) -> list[str]:
+    counts = {"rows": said.get("rows_out") or 0, "parked": said.get("parked") or 0}
+    return [f"{count} {word}" for word, count in counts.items() if count]
 
 
 def _reason(said: dict[str, Any]) -> str:

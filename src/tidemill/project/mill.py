@@ -20,6 +20,7 @@ from tidemill.core.event import Defined, Landed, Paused, Requested, Resumed
 from tidemill.core.model import Asset, AssetKind, Job, Mode
 from tidemill.core.ports import Head, Receipt, RunRecord
 from tidemill.project import living, reports, wiring
+from tidemill.project.alarms import alarms
 from tidemill.project.checking import drop_contradictions
 from tidemill.project.loading import load
 from tidemill.project.operations import Json, Progress
@@ -27,11 +28,12 @@ from tidemill.project.owner import Owner, acquire
 from tidemill.project.watching import Watch, keep_house
 from tidemill.project.wiring import Machine
 from tidemill.runtime.journal import as_json
+from tidemill.runtime.stability import DELAY_SECONDS
 
 __all__ = ["Mill", "open", "open_mill"]
 
-SETTLE_SECONDS = 0.5
-"""Time between two looks at a file that must not have changed between them (rule 4)."""
+TOLD_AFTER_RUN = ("definition", "landing", "parked", "rejected file", "reports")
+"""The alarms that a run tells at its end; what became of jobs it has told already."""
 
 LIVE = ("run", "watch", "serve")
 """What a project is opened for where jobs start by themselves."""
@@ -160,7 +162,7 @@ class Mill:
             rejected |= result.rejected
             if result.is_settled or not waits:
                 return {"asset": asset.name, "taken": taken, "rejected": rejected, "settled": result.is_settled}
-            threading.Event().wait(SETTLE_SECONDS)
+            threading.Event().wait(DELAY_SECONDS)
 
     # --------------------------------------------------------------------------------------- running
 
@@ -169,17 +171,23 @@ class Mill:
         for name in jobs:
             self._job(name)
         counts = _Counts(progress)
+        rejected: set[str] = set()
         with self._running:  # one at a time: each says for itself which jobs may start
             self.machine.journal.listeners.append(counts.hear)
             try:
                 for landed in self.land():
                     for reason in landed["rejected"].values():
                         counts.tell({"run": "", "job": landed["asset"], "state": "rejected", "error": reason})
+                        rejected.add(reason)
                 self._drain(tuple(jobs), force)
             finally:
                 self.machine.journal.listeners.remove(counts.hear)
         self.machine.journal.flush()
         keep_house(self.machine)
+        for alarm in alarms(self.machine):
+            if alarm["kind"] in TOLD_AFTER_RUN and alarm["reason"] not in rejected:
+                told = {"kind": alarm["kind"], "error": alarm["reason"]}
+                counts.tell({"run": "", "job": alarm["job"], "state": "alarm", **told})
         return counts.summary()
 
     def _drain(self, jobs: tuple[str, ...], force: bool) -> None:

@@ -17,7 +17,8 @@ __all__ = ["Json", "Operations", "Progress"]
 
 Json = Any
 Progress = Callable[[dict[str, Any]], None]
-"""Told while work goes on: `{"run", "job", "state", "rows_out", ...}` for each run that begins or ends."""
+"""Told while work goes on: `{"run", "job", "state", "rows_out", "parked", ...}` for each run that begins or ends; beside
+runs, `state` "rejected" for a file (`job` is its asset), and at the end "alarm" (with its `kind`) for what stands."""
 
 
 class Operations(Protocol):

@@ -19,16 +19,14 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from tidemill.core.change import Slice
 from tidemill.core.effect import pinned_key
 from tidemill.core.errors import NotFound, TidemillError, UserError
 from tidemill.core.model import Asset, AssetKind, Home, Job, Late, OnError, Takes
 from tidemill.core.orchestrate import Phase
 from tidemill.core.ports import Plan, Progress
+from tidemill.project.alarms import alarms, parked, parked_by, rejected_files
 from tidemill.project.wiring import Machine
-from tidemill.runtime.landing import landings_asset
 from tidemill.runtime.parking import standing
-from tidemill.runtime.rows import dicts
 from tidemill.sql import analyse, expand, parse
 
 __all__ = [
@@ -183,31 +181,7 @@ def status(machine: Machine) -> dict[str, Any]:
             }
         )
     jobs = [_job_status(machine, job, held[job.home].progress.get(job.name), now) for job in _jobs(machine)]
-    alarms = [
-        {"kind": alert.kind, "job": alert.job, "reason": alert.reason, "at": alert.at}
-        for alert in machine.journal.alarms.values()
-    ]
-    alarms += [
-        {"kind": "rejected file", "job": "", "reason": row["reason"], "at": now}
-        for asset in machine.catalog.assets.values()
-        for row in rejected_files(machine, asset)
-    ]
-    problems = [{"kind": "definition", "job": "", "reason": str(p), "at": now} for p in machine.definitions.problems]
-    return {"assets": listed, "jobs": jobs, "alarms": alarms + problems}
-
-
-def rejected_files(machine: Machine, asset: Asset) -> list[dict[str, Any]]:
-    """The files of a files asset that were rejected and not mended since: `{path, reason}`."""
-    if asset.kind is not AssetKind.FILES:
-        return []
-    transaction = machine.tables.begin(exclusive=False)
-    try:
-        name = landings_asset(asset.name)
-        head = transaction.head(name)
-        rows = dicts(transaction.read(Slice(name, 0, head.offset))) if head.rows else []
-    finally:
-        transaction.rollback()
-    return [{"path": row["path"], "reason": row["reason"]} for row in rows if row["state"] == "rejected"]
+    return {"assets": listed, "jobs": jobs, "alarms": alarms(machine)}
 
 
 def _jobs(machine: Machine) -> list[Job]:
@@ -249,7 +223,7 @@ def explain(machine: Machine, name: str) -> dict[str, Any]:
     return {
         "job": name,
         "ready": readiness.is_ready,
-        "because": list(readiness.because),
+        "because": [*readiness.because, *_left_out(machine, job.job)],
         "state": job_state(machine, name),
         "mode": str(job.job.mode),
         "next_at": readiness.next_at,
@@ -268,6 +242,14 @@ def explain(machine: Machine, name: str) -> dict[str, Any]:
             "error": last[0].error,
         },
     }
+
+
+def _left_out(machine: Machine, job: Job) -> list[str]:
+    """What a job does not see, or could not process."""
+    rejected = [row["reason"] for name in job.inputs for row in rejected_files(machine, machine.catalog.assets[name])]
+    count = parked_by(machine).get(job.name, 0)
+    told = [f"a file was rejected: {reason.partition(chr(10))[0]}" for reason in rejected]
+    return [*told, parked(count, "by this job")] if count else told
 
 
 def plan(machine: Machine) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import watchfiles
@@ -22,11 +22,10 @@ from tidemill.core.ports import Progress
 from tidemill.project import living, wiring
 from tidemill.project.loading import load
 from tidemill.project.wiring import Machine
+from tidemill.runtime.stability import DELAY_SECONDS
 
-__all__ = ["LOOK_SECONDS", "RESYNC_SECONDS", "Watch", "keep_house"]
+__all__ = ["RESYNC_SECONDS", "Watch", "keep_house"]
 
-LOOK_SECONDS = 0.5
-"""Time between two looks at a file that must not have changed between them (rule 4)."""
 RESYNC_SECONDS = 60.0
 """How often everything is looked at again, whatever was notified."""
 DEBOUNCE_MILLISECONDS = 50
@@ -41,6 +40,7 @@ class Watch:
         self._applies_at_once = applies_at_once
         self._unsettled: set[str] = {asset.name for asset in self._files()}
         self._wake = threading.Event()
+        self._has_other_assets = False
 
     def run(self, stop: threading.Event) -> None:
         """Follow until `stop` is set."""
@@ -57,7 +57,7 @@ class Watch:
 
     def _sleep(self, stop: threading.Event, until: float) -> None:
         """Until something is worth looking at; files that are not settled are looked at again soon."""
-        wait = LOOK_SECONDS if self._unsettled else max(0.0, until - time.monotonic())
+        wait = DELAY_SECONDS if self._unsettled else max(0.0, until - time.monotonic())
         ends_at = time.monotonic() + wait
         while not stop.is_set() and (left := ends_at - time.monotonic()) > 0:
             if self._wake.wait(min(left, 1.0)):
@@ -85,9 +85,26 @@ class Watch:
     # --------------------------------------------------------------------------------- notifications
 
     def _listen(self, stop: threading.Event) -> None:
+        """Listen to the project's folder and to those of files assets elsewhere; anew when these are others."""
+        while not stop.is_set():
+            self._has_other_assets = False
+            folders = self._folders()
+            for number, batch in enumerate(self._changes(folders, stop)):
+                self._heard(batch, is_first=number == 0)
+                if self._has_other_assets and self._folders() != folders:
+                    break
+
+    def _folders(self) -> set[Path]:
+        """What is listened to. A folder elsewhere that does not exist yet is found by the next listing of everything."""
+        project = self._machine.definitions.folder
+        starts = (asset.path.partition("{")[0] for asset in self._files() if "://" not in asset.path)
+        found = {(project / start / "file" if start.endswith("/") else project / start).parent for start in starts}
+        return {project, *(folder for folder in found if folder.is_dir() and not folder.is_relative_to(project))}
+
+    def _changes(self, folders: set[Path], stop: threading.Event) -> Iterator[set[tuple[watchfiles.Change, str]]]:
         folder = self._machine.definitions.folder
-        changes = watchfiles.watch(
-            folder,
+        return watchfiles.watch(
+            *folders,
             watch_filter=lambda _, path: not _is_ours(folder, Path(path)),
             debounce=DEBOUNCE_MILLISECONDS,
             step=DEBOUNCE_MILLISECONDS,
@@ -96,12 +113,15 @@ class Watch:
             stop_event=stop,
             raise_interrupt=False,
         )
-        for number, batch in enumerate(changes):
-            paths = [Path(path).relative_to(folder) for _, path in batch]
-            # nobody was told what changed between opening and the first look, which comes after a second at most
-            if not number or any(_is_definition(path) for path in paths):
-                self._reload()
-            self._hint(path for path in paths if not _is_definition(path))
+
+    def _heard(self, batch: set[tuple[watchfiles.Change, str]], *, is_first: bool) -> None:
+        folder = self._machine.definitions.folder
+        changed = [Path(path) for _, path in batch]
+        paths = [path.relative_to(folder) if path.is_relative_to(folder) else path for path in changed]
+        # nobody was told what changed before the first look, which comes after a second at most
+        if is_first or any(_is_definition(path) for path in paths):
+            self._reload()
+        self._hint(path for path in paths if not _is_definition(path))
 
     def _hint(self, paths: Iterable[Path]) -> None:
         if any(True for _ in paths):
@@ -110,6 +130,7 @@ class Watch:
 
     def _reload(self) -> None:
         machine = self._machine
+        self._has_other_assets = True
         try:
             loaded = load(machine.definitions.folder, self._env or None)
             living.reload(machine, loaded, applies_at_once=self._applies_at_once)
@@ -121,6 +142,7 @@ class Watch:
     def _resync(self) -> None:
         """Heal what notifications lost: list all files, read all heads."""
         machine = self._machine
+        self._has_other_assets = True
         self._unsettled.update(asset.name for asset in self._files())
         for name, head in wiring.heads_of(machine, machine.positions()).items():
             machine.loop.post(Landed(name, head, machine.clock.now()))
@@ -128,7 +150,9 @@ class Watch:
 
 
 def _is_ours(folder: Path, path: Path) -> bool:
-    parts = path.relative_to(folder).parts if path.is_relative_to(folder) else ()
+    if not path.is_relative_to(folder):
+        return False
+    parts = path.relative_to(folder).parts
     return not parts or parts[0] == ".tidemill" or "__pycache__" in parts
 
 

@@ -11,15 +11,16 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 from tidemill.connectors.files import FilesSource
-from tidemill.core.errors import StateCorrupt
-from tidemill.core.event import Alert, Defined, Event, Landed
-from tidemill.core.model import Asset, AssetKind, Home, Job, Mode, StartFrom, Takes
+from tidemill.core.errors import StateCorrupt, UpstreamError
+from tidemill.core.event import Defined, Event, Landed
+from tidemill.core.model import Asset, AssetKind, Column, Home, Job, Mode, StartFrom, Takes
 from tidemill.core.orchestrate import State
 from tidemill.core.ports import Head, Positions, Progress, Source, Store
 from tidemill.engines.duckdb import DuckDBEngine
@@ -98,7 +99,25 @@ def assemble(definitions: Definitions, *, only: frozenset[str] | None = None) ->
     """Open the stores of a project and build everything on them; starts no thread but the journal's."""
     folder = definitions.folder / ".tidemill"
     folder.mkdir(exist_ok=True)
-    ledger, tables = SQLiteStore(folder / "ledger.db"), DuckDBStore(folder / "tables.duckdb")
+    with ExitStack() as opened:  # what does not come together is closed again
+        ledger = SQLiteStore(folder / "ledger.db")
+        opened.callback(ledger.close)
+        tables = DuckDBStore(folder / "tables.duckdb")
+        opened.callback(tables.close)
+        machine = _assembled(definitions, folder, ledger, tables, only)
+        declare_topics(machine, definitions.assets)
+        learn_columns(machine)
+        for asset in definitions.assets.values():
+            if asset.kind is AssetKind.FILES:
+                with_columns(machine, asset)
+        opened.pop_all()
+    return machine
+
+
+def _assembled(
+    definitions: Definitions, folder: Path, ledger: SQLiteStore, tables: DuckDBStore, only: frozenset[str] | None
+) -> Machine:
+    """Everything on two open stores."""
     ledger.claim()
     tables.claim()
     clock = SystemClock()
@@ -117,7 +136,7 @@ def assemble(definitions: Definitions, *, only: frozenset[str] | None = None) ->
     services.counts_from = lambda name: int(ledger.notes("counts_from").get(name, 0))
     workers = ThreadWorkers()
     state = State(moments_in(definitions.timezone), only)
-    machine = Machine(
+    return Machine(
         definitions=definitions,
         state_folder=folder,
         ledger=ledger,
@@ -133,12 +152,6 @@ def assemble(definitions: Definitions, *, only: frozenset[str] | None = None) ->
         services=services,
         effects=effects,
     )
-    declare_topics(machine, definitions.assets)
-    learn_columns(machine)
-    for asset in definitions.assets.values():
-        if asset.kind is AssetKind.FILES:
-            with_columns(machine, asset)
-    return machine
 
 
 def _is_released(ledger: SQLiteStore) -> Callable[[str], bool]:
@@ -175,29 +188,28 @@ def landing_of(machine: Machine, asset: Asset) -> Landing:
 
 
 def with_columns(machine: Machine, asset: Asset) -> Asset:
-    """A files asset that declares no columns gets those of its first file, frozen from then on (rule: one schema)."""
+    """A files asset that declares no columns gets those of its first file that reads, frozen from then on (rule: one schema)."""
     if asset.columns or asset.format == "binary":
         return asset
-    columns = machine.tables.shapes().get(asset.name, ())
-    source = FilesSource(asset, machine.definitions.folder)
-    first = min(source.list(), key=lambda file: file.path, default=None) if not columns else None
-    if first is not None:
-        columns = source.infer(first)
-    if columns:
-        asset = machine.catalog.declare(replace(asset, columns=columns))
-    return asset
+    columns = machine.tables.shapes().get(asset.name, ()) or _inferred(asset, machine.definitions.folder)
+    return machine.catalog.declare(replace(asset, columns=columns)) if columns else asset
+
+
+def _inferred(asset: Asset, folder: Path) -> tuple[Column, ...]:
+    """The columns of the first file that reads; what is wrong with the others is said where they are landed."""
+    source = FilesSource(asset, folder)
+    for file in sorted(source.list(), key=lambda file: file.path):
+        with suppress(UpstreamError, OSError):
+            return source.infer(file)
+    return ()
 
 
 def land_once(machine: Machine, asset: Asset, *, trusts_all: bool = False) -> LandedFiles:
     """One look at a files asset; tells the loop what landed."""
     asset = with_columns(machine, asset)
-    result = landing_of(machine, asset).look(trusts_all=trusts_all)
+    result = landing_of(machine, asset).look(time.monotonic(), trusts_all=trusts_all)
     if result.taken or result.rejected:
         machine.loop.post(Landed(asset.name, result.head, machine.clock.now(), stirs=True))
-    for path in result.taken:
-        machine.journal.alarms.pop(("rejected file", path), None)
-    for path, reason in result.rejected.items():
-        machine.journal.alert(Alert("rejected file", path, reason, machine.clock.now()))
     return result
 
 

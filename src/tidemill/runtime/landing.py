@@ -9,7 +9,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -19,6 +19,7 @@ from tidemill.core.errors import UpstreamError
 from tidemill.core.model import Asset, Column
 from tidemill.core.ports import Head, Source, SourceFile, Store, Table, Transaction
 from tidemill.runtime.rows import as_table, dicts, table_of
+from tidemill.runtime.stability import DELAY_SECONDS, Stability
 
 __all__ = ["BINARY_COLUMNS", "Landed", "Landing", "columns_of", "landings_asset"]
 
@@ -73,21 +74,23 @@ class Landed:
 class Landing:
     """Lands the files of one asset."""
 
-    def __init__(self, asset: Asset, source: Source, tables: Store) -> None:
+    def __init__(self, asset: Asset, source: Source, tables: Store, delay_seconds: float = DELAY_SECONDS) -> None:
         self.asset = asset
         self._source = source
         self._tables = tables
-        self._seen: dict[str, tuple[int, str]] = {}
+        self._stability = Stability(delay_seconds)
 
-    def look(self, *, trusts_all: bool = False) -> Landed:
-        """List, and land what is new and stable. `trusts_all` takes files without waiting for a second look."""
+    def look(self, now: float, *, trusts_all: bool = False) -> Landed:
+        """List, and land what is new and stable; `now` is any time that does not jump, in seconds.
+
+        `trusts_all` takes files without waiting for a second look; marked files never wait, the marker is their word.
+        """
         listing = {file.path: file for file in self._source.list()}
         known = self._known()
         fresh = [file for path, file in sorted(listing.items()) if _differs(file, known.get(path))]
-        stable = [file for file in fresh if trusts_all or self._seen.get(file.path) == (file.size_bytes, file.stamp)]
-        self._seen = {file.path: (file.size_bytes, file.stamp) for file in fresh}
+        stable = fresh if trusts_all or self.asset.marker else self._stability.stable(fresh, now)
         gone = self._gone(known, listing)
-        landed = self._land(stable, gone, known)
+        landed = self._land(stable, gone, known, self._given_up(known, listing))
         landed.is_settled = len(stable) == len(fresh)
         return landed
 
@@ -107,8 +110,18 @@ class Landing:
             return []
         return [path for path, row in known.items() if path not in listing and row["state"] != "gone"]
 
+    def _given_up(self, known: Mapping[str, Mapping[str, object]], listing: Mapping[str, SourceFile]) -> list[str]:
+        """Rejected files that were taken away: nobody waits for them to be mended any more; rows they had stay."""
+        if self.asset.on_delete == "retract":
+            return []
+        return [path for path, row in known.items() if path not in listing and row["state"] == "rejected"]
+
     def _land(
-        self, files: Iterable[SourceFile], gone: Iterable[str], known: Mapping[str, Mapping[str, object]]
+        self,
+        files: Iterable[SourceFile],
+        gone: Iterable[str],
+        known: Mapping[str, Mapping[str, object]],
+        given_up: Sequence[str],
     ) -> Landed:
         landed = Landed(Head())
         transaction = self._tables.begin()
@@ -118,8 +131,10 @@ class Landing:
                 self._take(transaction, file, known.get(file.path), landed)
             for path in gone:
                 self._retract(transaction, path, landed)
+            for path in given_up:
+                self._note(transaction, SourceFile(path, 0, ""), "", "removed", "")
             landed.head = transaction.head(self.asset.name)
-            if landed.taken or landed.rejected:
+            if landed.taken or landed.rejected or given_up:
                 landed.head = transaction.commit().get(self.asset.name, landed.head)
             return landed
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ import click
 
 from tidemill.cli.connect import ask
 from tidemill.cli.live import keep_going
-from tidemill.cli.output import is_terminal, print_json, print_table, say
-from tidemill.cli.progress import Live, RunLines
+from tidemill.cli.output import counted, is_terminal, print_json, print_table, say
+from tidemill.cli.progress import Live, RunLines, Tally, TroubleLines
 from tidemill.cli.selection import selected
 from tidemill.cli.settings import Settings
 from tidemill.cli.settings import command as declare
 from tidemill.project.operations import Operations, Progress
+
+WRONG = 2
 
 
 @declare(
@@ -38,7 +40,9 @@ def command(
 ) -> int:
     """Do all that is due (of these jobs, or of all), wait for retries, and stop when idle.
 
-    Exit code 1 if any run failed. JOB may be a Python file, which then is the project.
+    Exit code 1 if a run failed or a file was rejected, 2 if a definition does not load (who follows the project then
+    goes on with the old one). Rows that a job parked are told and fail nothing: tidemill dead list. JOB may be a Python
+    file, which then is the project.
     """
     if len(jobs) == 1 and jobs[0].endswith(".py") and Path(jobs[0]).is_file():
         settings, jobs = replace(settings, project=jobs[0]), ()
@@ -50,36 +54,43 @@ def command(
         keep_going(settings, "run --watch", mode="watch")
     if is_dry:
         return _dry(settings, jobs, select)
-    answer = ask(settings, "run", lambda mill: _run(settings, mill, jobs, select, force), mode="once")
-    _show(settings, answer)
-    return 1 if answer["failed"] else 0
+    answer, tally = ask(settings, "run", lambda mill: _run(settings, mill, jobs, select, force), mode="once")
+    _show(settings, answer, tally)
+    if answer["failed"] or tally.rejected:
+        return 1
+    return WRONG if tally.unloaded else 0
 
 
-def _run(settings: Settings, mill: Operations, jobs: tuple[str, ...], select: tuple[str, ...], force: bool) -> Any:
+def _run(
+    settings: Settings, mill: Operations, jobs: tuple[str, ...], select: tuple[str, ...], force: bool
+) -> tuple[Any, Tally]:
     chosen = selected(mill, jobs, select)
     with _progress(settings) as progress:
-        return mill.run(chosen, force=force, progress=progress)
+        tally = Tally(progress)
+        return mill.run(chosen, force=force, progress=tally), tally
 
 
-def _progress(settings: Settings) -> AbstractContextManager[Progress | None]:
+def _progress(settings: Settings) -> AbstractContextManager[Progress]:
     if settings.is_json:
-        return nullcontext()
+        return TroubleLines()
     if is_terminal(sys.stderr):
         return Live()
     return RunLines()
 
 
-def _show(settings: Settings, answer: Any) -> None:
+def _show(settings: Settings, answer: Any, tally: Tally) -> None:
     if settings.is_json:
         print_json({name: answer[name] for name in ("runs", "succeeded", "failed", "changes")})
         return
-    if not answer["runs"]:
-        click.echo("nothing was due")
-        return
     counts = f"{answer['runs']} runs: {answer['succeeded']} succeeded, {answer['failed']} failed"
-    click.echo(f"{counts}, {answer['changes']} changes")
+    told = [f"{counts}, {answer['changes']} changes" if answer["runs"] else "nothing was due"]
+    told += [f"{counted(tally.parked, 'row')} parked"] if tally.parked else []
+    told += [f"{counted(tally.rejected, 'file')} rejected"] if tally.rejected else []
+    click.echo(", ".join(told))
     if answer["failed"]:
         say("see why: tidemill runs --state failed")
+    if tally.parked or tally.rejected:
+        say("see what was left out: tidemill dead list")
 
 
 def _dry(settings: Settings, jobs: tuple[str, ...], select: tuple[str, ...]) -> int:

@@ -33,4 +33,4 @@ def command(settings: Settings) -> None:
     assets = [[a["asset"], a["kind"], a["head"], a["rows"], duration(a["freshness_seconds"])] for a in status["assets"]]
     print_table(["asset", "kind", "head", "rows", "fresh"], assets, "there are no assets")
     for alarm in status.get("alarms", []):
-        say(f"alarm: {alarm['kind']} {alarm.get('job', '')}: {alarm['reason']}")
+        say(f"alarm: {' '.join(filter(None, (alarm['kind'], alarm.get('job'))))}: {alarm['reason']}")

@@ -23,7 +23,6 @@ from tidemill.connectors.files.columns import arrow_type, from_text
 from tidemill.connectors.files.content import content_hash, rejected, unpacked
 from tidemill.connectors.files.identity import identified
 from tidemill.connectors.files.pattern import Pattern
-from tidemill.connectors.files.stability import Look, Stability
 from tidemill.core.model import Asset, Column
 from tidemill.core.ports import SourceFile
 
@@ -41,7 +40,6 @@ class FilesSource:
         self._is_remote = "://" in asset.path
         self._files, self._base = _opened(asset.path, self._root)
         self._pattern = Pattern.of(asset.path if not self._is_remote else self._base)
-        self._stability = Stability()
 
     def list(self) -> Iterator[SourceFile]:
         """All files that are there now and belong; with a marker, those that are marked."""
@@ -51,19 +49,11 @@ class FilesSource:
             if partition is not None and self._is_marked(path, found):
                 yield SourceFile(path, int(info.get("size") or 0), _stamp(info), partition)
 
-    def look(self, now: float) -> Look:
-        """The files that have landed and those that may still be written; call again after half a second."""
-        if self.asset.marker:
-            return Look(tuple(self.list()), ())
-        return self._stability.look(self.list(), now)
-
-    def arrived(self, path: str) -> None:
-        """A hint that this file came into place by a rename."""
-        self._stability.arrived(path)
-
     def read(self, file: SourceFile) -> tuple[pa.Table, str]:
         """The rows of a file, with `_rid` and `_parent`, and the hash of its content."""
         raw = self._raw(file)
+        if not self.asset.columns and self.asset.format != "binary":
+            self.infer(file)  # no file has told the columns, so neither does this one: it says why
         rows = self._rows(file, raw)
         return identified(rows, file.path), content_hash(raw)
 
@@ -79,11 +69,6 @@ class FilesSource:
         }.get(self.asset.format, tuple)()
         known = {column.name for column in inside}
         return inside + tuple(Column(name, "varchar", True) for name in self._pattern.names if name not in known)
-
-    def with_columns(self, columns: Sequence[Column]) -> FilesSource:
-        """The same source for the columns that have been frozen."""
-        values = {name: getattr(self.asset, name) for name in Asset.__dataclass_fields__}
-        return FilesSource(Asset(**{**values, "columns": tuple(columns)}), self._root)
 
     def _found(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Every file below the pattern's prefix, hidden ones too (a marker may be one)."""

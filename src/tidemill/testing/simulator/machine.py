@@ -240,8 +240,9 @@ class Machine:
         landing = self.landings.get(asset)
         if landing is None:
             source = ListedFiles(self.site, asset)
-            landing = self.landings[asset] = Landing(self.catalog.assets[asset], source, self.stores[Home.TABLES])
-        found = landing.look()
+            tables = self.stores[Home.TABLES]
+            landing = self.landings[asset] = Landing(self.catalog.assets[asset], source, tables, delay_seconds=0.0)
+        found = landing.look(self.site.now)
         for _ in range(times if found.taken or found.rejected else 0):
             self.loop.post(Landed(asset, found.head, self.site.now, stirs=True))
 

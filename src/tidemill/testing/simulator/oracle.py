@@ -378,14 +378,14 @@ def _latest(rows: Iterable[tuple[str, int | None, int]]) -> dict[str, int | None
 def _landed(judge: _Judge, source: SourceSpec) -> dict[tuple[str, str], tuple[tuple[str, int], ...]]:
     """The content of every file as it last landed: its hash is its content, written as Python.
 
-    Of a file that was rejected since, what its rows say: nothing else knows what was there before.
+    Of a file that was rejected since (and perhaps removed then), what its rows say: nothing else knows what was there before.
     """
     found = {}
     for row in judge.rows(landings_asset(source.name), home=Home.TABLES):
         _, day, name = row["path"].split("/")
         if row["hash"]:
             found[day, name.removesuffix(".csv")] = tuple(_literal(row["hash"]))
-        elif row["state"] == "rejected":
+        elif row["state"] in ("rejected", "removed"):
             held = [each for each in judge.rows(source.name) if each[RID].startswith(f"{row['path']}#")]
             found[day, name.removesuffix(".csv")] = tuple((each["k"], each["v"]) for each in held)
     return found

@@ -1,0 +1,88 @@
+"""What a person should know of an open project without having asked for it (rule 33).
+
+Rules of this file:
+  * it only reads; an alarm stands as long as what it tells is so, in whichever process it came to be;
+  * the same thing is told once, whoever noticed it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tidemill.core.change import Slice
+from tidemill.core.errors import DefinitionError
+from tidemill.core.model import Asset, AssetKind
+from tidemill.project.wiring import Machine
+from tidemill.runtime.landing import landings_asset
+from tidemill.runtime.parking import parked_asset
+from tidemill.runtime.rows import dicts
+
+__all__ = ["AT_DOOR_MAX", "alarms", "parked", "parked_by", "rejected_files"]
+
+AT_DOOR_MAX = 1_000
+"""So many of the newest events parked at a door are counted."""
+
+Said = dict[str, Any]
+
+
+def alarms(machine: Machine) -> list[Said]:
+    """The alarms that stand: `{kind, job, reason, at}`; `job` is "" where it is about an asset or a file."""
+    told: dict[tuple[str, str], Said] = {}
+    for said in (*_noticed(machine), *_unloaded(machine.definitions.problems, machine.clock.now()), *_data(machine)):
+        told.setdefault((said["kind"], said["reason"]), said)
+    return list(told.values())
+
+
+def _noticed(machine: Machine) -> Iterator[Said]:
+    for alert in list(machine.journal.alarms.values()):
+        yield {"kind": alert.kind, "job": alert.job, "reason": alert.reason, "at": alert.at}
+
+
+def _unloaded(problems: Iterable[DefinitionError], now: float) -> Iterator[Said]:
+    for problem in problems:
+        yield {"kind": "definition", "job": "", "reason": str(problem), "at": now}
+
+
+def _data(machine: Machine) -> Iterator[Said]:
+    """What came in and could not be taken: rejected files, events parked at the door, rows parked by jobs."""
+    now = machine.clock.now()
+    for asset in machine.catalog.assets.values():
+        for row in rejected_files(machine, asset):
+            yield {"kind": "rejected file", "job": "", "reason": row["reason"], "at": now}
+    for name, count in Counter(letter["asset"] for letter in machine.ledger.dead(limit=AT_DOOR_MAX)).items():
+        yield {"kind": "parked", "job": "", "reason": parked(count, f"at the door of {name}"), "at": now}
+    for job, count in parked_by(machine).items():
+        yield {"kind": "parked", "job": job, "reason": parked(count, f"by job {job}"), "at": now}
+
+
+def parked(count: int, where: str) -> str:
+    """How many rows are parked, and where to look."""
+    what = "1 row is" if count == 1 else f"{count} rows are"
+    return f"{what} parked {where}: see tidemill dead list"
+
+
+def parked_by(machine: Machine) -> dict[str, int]:
+    """How many rows each job keeps parked, for the jobs that keep any."""
+    held = machine.positions()
+    counts = {}
+    for job in machine.catalog.jobs.values():
+        head = held[job.home].heads.get(parked_asset(job.name))
+        if head is not None and head.rows:
+            counts[job.name] = head.rows
+    return counts
+
+
+def rejected_files(machine: Machine, asset: Asset) -> list[Said]:
+    """The files of a files asset that were rejected and not mended since: `{path, reason}`."""
+    if asset.kind is not AssetKind.FILES:
+        return []
+    transaction = machine.tables.begin(exclusive=False)
+    try:
+        name = landings_asset(asset.name)
+        head = transaction.head(name)
+        rows = dicts(transaction.read(Slice(name, 0, head.offset))) if head.rows else []
+    finally:
+        transaction.rollback()
+    return [{"path": row["path"], "reason": row["reason"]} for row in rows if row["state"] == "rejected"]
