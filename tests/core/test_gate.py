@@ -79,28 +79,36 @@ def test_the_first_of_several_failed_values_is_the_one_named() -> None:
 
 
 LATE = Value(D1, is_released=True, has_late=True)
+LET_GO = Value(D1, is_released=True, has_late=True, is_let_go=True)
+LATER = Value(D3, is_released=True, has_late=True)
 ON_LATE = {
-    "correct: a correction follows": (Late.CORRECT, False, [LATE], (D1, True, (), None), ()),
-    "correct: it comes before a later opening": (Late.CORRECT, False, [LATE, Value(D2)], (D1, True, (), None), ()),
+    "correct: a correction follows": (Late.CORRECT, [LATE], (D1, True, (), None), ()),
+    "correct: it comes before a later opening": (Late.CORRECT, [LATE, Value(D2)], (D1, True, (), None), ()),
     "correct: after an earlier opening": (
         Late.CORRECT,
-        False,
         [LATE, Value("2024-02-01")],
         ("2024-02-01", False, (), None),
         (),
     ),
-    "next: it waits for the next value": (Late.NEXT, False, [LATE], (None, False, (), None), ()),
-    "next: it joins the next value": (Late.NEXT, False, [LATE, Value(D2)], (D2, False, (D1,), None), ()),
-    "hold: a person must say": (Late.HOLD, False, [LATE], (None, False, (), None), (D1,)),
-    "hold: other values go on": (Late.HOLD, False, [LATE, Value(D2)], (D2, False, (), None), (D1,)),
-    "hold: a person said": (Late.HOLD, True, [LATE, Value(D2)], (D1, True, (), None), ()),
+    "next: it waits for the next value": (Late.NEXT, [LATE], (None, False, (), None), ()),
+    "next: it joins the next value": (Late.NEXT, [LATE, Value(D2)], (D2, False, (D1,), None), ()),
+    "hold: a person must say": (Late.HOLD, [LATE], (None, False, (), None), (D1,)),
+    "hold: other values go on": (Late.HOLD, [LATE, Value(D2)], (D2, False, (), None), (D1,)),
+    "hold: a person said": (Late.HOLD, [LET_GO, Value(D2)], (D1, True, (), None), ()),
+    "hold: a person said so of one value": (Late.HOLD, [LET_GO, LATER], (D1, True, (), None), (D3,)),
+    "hold: what a person said of a value without late rows": (
+        Late.HOLD,
+        [Value(D1, is_released=True, is_let_go=True), LATER],
+        (None, False, (), None),
+        (D3,),
+    ),
 }
 
 
 @pytest.mark.parametrize("case", ON_LATE.values(), ids=ON_LATE.keys())
-def test_late_rows(case: tuple[Late, bool, list[Value], tuple[object, ...], tuple[str, ...]]) -> None:
-    on_late, release_late, values, expected, held = case
-    verdict = decide(Gate("day", on_late=on_late), values, MORNING, release_late=release_late)
+def test_late_rows(case: tuple[Late, list[Value], tuple[object, ...], tuple[str, ...]]) -> None:
+    on_late, values, expected, held = case
+    verdict = decide(Gate("day", on_late=on_late), values, MORNING)
     assert (taken(verdict), verdict.held) == (expected, held)
 
 

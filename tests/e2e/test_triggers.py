@@ -353,6 +353,28 @@ def test_held_late_rows_wait_for_apply_each_time(project: Project) -> None:
         assert warmest(mill) == [("2024-01-01", 50, 2)]
 
 
+def test_late_rows_that_a_person_let_go_while_nothing_ran_go_with_the_next_run(project: Project) -> None:
+    project.write(
+        {**weather(header="-- on_late: hold\n"), **landed("x", "2024-01-01", 5), **landed("y", "2024-01-01", 6)}
+    )
+    project.run()
+    project.write(landed("x", "2024-01-01", 50))
+    project.run()
+    assert project.json("apply")["released"] == ["warmest"]
+    project.write(landed("x", "2024-01-01", 70))  # these nobody has let go
+    with project.open() as mill:
+        ran(mill)
+        assert warmest(mill) == [("2024-01-01", 50, 2)]
+        assert "late rows" in " ".join(mill.explain("warmest")["because"])
+    with project.open() as mill:  # what was let go is used up, whoever comes
+        ran(mill)
+        assert warmest(mill) == [("2024-01-01", 50, 2)]
+        assert mill.apply()["released"] == ["warmest"]
+        ran(mill)
+        assert warmest(mill) == [("2024-01-01", 70, 2)]
+        assert mill.apply()["released"] == []
+
+
 def test_a_gate_gives_the_same_over_restarts(project: Project) -> None:
     project.write({**weather(), **landed("x", "2024-01-01", 5), **landed("y", "2024-01-01", 6)})
     project.run()

@@ -28,12 +28,16 @@ __all__ = ["Value", "Verdict", "deadline_at", "decide", "expected_values", "miss
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What is known of one partition value. `missing` names members not yet there, as `asset: member`."""
+    """What is known of one partition value. `missing` names members not yet there, as `asset: member`.
+
+    `is_let_go`: a person let its late rows go.
+    """
 
     value: str
     missing: tuple[str, ...] = ()
     is_released: bool = False
     has_late: bool = False
+    is_let_go: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +94,17 @@ def deadline_at(value: str, clock_time: str, timezone: str) -> float | None:
     return datetime(day.year, day.month, day.day, hour, minute, tzinfo=ZoneInfo(timezone)).timestamp()
 
 
-def decide(
-    gate: Gate, values: Sequence[Value], now: float, timezone: str = "UTC", *, release_late: bool = False
-) -> Verdict:
-    """The verdict over all known values (each once, any order). `release_late`: a person released held late rows."""
+def decide(gate: Gate, values: Sequence[Value], now: float, timezone: str = "UTC") -> Verdict:
+    """The verdict over all known values (each once, any order)."""
     ordered = sorted(values, key=lambda value: value.value)
-    late = [value.value for value in ordered if value.is_released and value.has_late]
+    late = [value for value in ordered if value.is_released and value.has_late]
     opening, failed, next_at, because = _opening(gate, ordered, now, timezone)
-    corrects = gate.on_late is Late.CORRECT or (gate.on_late is Late.HOLD and release_late)
-    if corrects and late and (opening is None or late[0] <= opening):
-        return Verdict(late[0], is_correction=True, next_at=next_at, because=(f"{late[0]}: late rows arrived",))
-    joining = tuple(late) if gate.on_late is Late.NEXT and opening is not None else ()
-    held = tuple(late) if gate.on_late is Late.HOLD and not release_late else ()
+    held = tuple(value.value for value in late if gate.on_late is Late.HOLD and not value.is_let_go)
+    corrected = [value.value for value in late if gate.on_late is not Late.NEXT and value.value not in held]
+    if corrected and (opening is None or corrected[0] <= opening):
+        because = [f"{corrected[0]}: late rows arrived"]
+        return Verdict(corrected[0], is_correction=True, held=held, next_at=next_at, because=tuple(because))
+    joining = tuple(value.value for value in late if gate.on_late is Late.NEXT and opening is not None)
     return Verdict(opening, joining=joining, failed=failed, held=held, next_at=next_at, because=tuple(because))
 
 

@@ -115,6 +115,7 @@ def _forget(machine: Machine, name: str) -> None:
         store.drop(jobs=(name,))
     machine.ledger.note("definition", name, None)
     machine.ledger.note("paused", name, None)
+    machine.ledger.note("let_go", name, None)
 
 
 def _take_assets(machine: Machine, loaded: Definitions, refused: dict[str, DefinitionError]) -> None:

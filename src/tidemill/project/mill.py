@@ -315,10 +315,8 @@ class Mill:
     def apply(self) -> Json:
         """Apply the definitions that wait for it, and let held runs go: exactly the ranges that were pinned."""
         applied = living.apply_pending(self.machine)
-        held = reports.waiting(self.machine)
+        held = reports.release(self.machine)
         for name in held:
-            reports.release(self.machine, name)
-            self.machine.services.late_releases.add(name)
             self.machine.loop.post(Resumed(name, self.machine.clock.now()))
         return {"applied": applied, "released": held}
 

@@ -22,10 +22,11 @@ import pyarrow as pa
 from tidemill.core.effect import pinned_key
 from tidemill.core.errors import NotFound, TidemillError, UserError
 from tidemill.core.model import Asset, AssetKind, Home, Job, Late, OnError, Takes
-from tidemill.core.orchestrate import Phase
+from tidemill.core.orchestrate import JobState, Phase
 from tidemill.core.ports import Plan, Progress
 from tidemill.project.alarms import alarms, parked, parked_by, rejected_files
 from tidemill.project.wiring import Machine
+from tidemill.runtime.gate import LetGo
 from tidemill.runtime.parking import standing
 from tidemill.sql import analyse, expand, parse
 
@@ -44,7 +45,6 @@ __all__ = [
     "release",
     "restart_parked_count",
     "status",
-    "waiting",
 ]
 
 T = TypeVar("T")
@@ -378,23 +378,29 @@ def moved(machine: Machine, name: str, start: str) -> Progress:
         transaction.rollback()
 
 
-def waiting(machine: Machine) -> list[str]:
-    """Jobs that a person may let go: held ones, late rows behind a gate, and work that another process pinned."""
-    pinned = machine.ledger.positions().progress
-    return [
-        name
-        for name, job in machine.loop.state.jobs.items()
-        if job.phase is Phase.HELD
-        or (job.job.gate is not None and job.job.gate.on_late is Late.HOLD and job.has_run)
-        or (job.phase is Phase.IDLE and name in pinned and pinned[name].pinned is not None)
-    ]
+def release(machine: Machine) -> list[str]:
+    """Let go what waits for a person now, durably: the work that was pinned, and late rows behind gates (rules 21, 26).
+
+    Returns the jobs concerned, those that are held for another reason among them: they are to be tried again.
+    """
+    progress = machine.ledger.positions().progress
+    pinned = {name: pinned_key(done) for name, done in progress.items() if done.pinned is not None}
+    released = []
+    for name, job in machine.loop.state.jobs.items():
+        late = _late(machine, job)
+        is_pinned = name in pinned and job.phase in (Phase.IDLE, Phase.HELD)
+        if late:
+            machine.ledger.note("let_go", name, late)
+        if is_pinned:
+            machine.ledger.note("released", name, pinned[name])
+        if late or is_pinned or job.phase is Phase.HELD:
+            released.append(name)
+    return released
 
 
-def release(machine: Machine, name: str) -> None:
-    """Let the pinned work of a held job go, and no other (rule 26)."""
-    progress = machine.ledger.positions().progress.get(name)
-    if progress is not None and progress.pinned is not None:
-        machine.ledger.note("released", name, pinned_key(progress))
+def _late(machine: Machine, job: JobState) -> LetGo:
+    holds = job.job.gate is not None and job.job.gate.on_late is Late.HOLD
+    return machine.services.looker.held_late(job.job.name) if holds else {}
 
 
 def _offset(text: str) -> int:

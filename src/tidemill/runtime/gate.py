@@ -18,16 +18,18 @@ import pyarrow.compute as pc
 from tidemill.core import gate as rules
 from tidemill.core.change import ORDINAL, PARENT, Images, Replaced, Slice
 from tidemill.core.event import Looked
-from tidemill.core.model import Asset, AssetKind, Column, Gate, Job
+from tidemill.core.model import Asset, AssetKind, Column, Gate, Job, Late
 from tidemill.core.ports import Progress, Reader, Table, Transaction
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.landing import landings_asset
 from tidemill.runtime.rows import as_table, dicts, table_of
 
 __all__ = [
+    "LetGo",
     "Opening",
     "gate_asset",
     "gated_inputs",
+    "held_late",
     "look",
     "of_values",
     "opened_by_now",
@@ -51,6 +53,13 @@ _SCHEMA = pa.schema(
         pa.field(ORDINAL, pa.int64()),
     ]
 )
+
+
+LetGo = Mapping[str, Mapping[str, Sequence[int]]]
+"""Late rows that a person let go, by value and input: (position the value was released at, position let go up to).
+
+It is used up by the run that takes them: the value is released at another position from then on.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +101,13 @@ def release(transaction: Transaction, job: Job, opening: Opening) -> None:
 
 
 def look(
-    catalog: Catalog, job: Job, reader: Reader, now: float, *, release_late: bool = False, begun: Progress | None = None
+    catalog: Catalog,
+    job: Job,
+    reader: Reader,
+    now: float,
+    *,
+    let_go: LetGo | None = None,
+    begun: Progress | None = None,
 ) -> Looked:
     """Judge a job's gate in this snapshot: which value it may take next.
 
@@ -101,22 +116,37 @@ def look(
     """
     gate = _gate_of(job)
     gated = gated_inputs(catalog, job)
-    values = _values(gated, gate, released_positions(reader, job), reader)
+    values = _values(gated, gate, released_positions(reader, job), reader, let_go or {})
     positions = {asset.name: reader.head(asset.name).offset for asset in gated}
-    verdict = rules.decide(gate, values, now, catalog.timezone, release_late=release_late)
+    verdict = rules.decide(gate, values, now, catalog.timezone)
+    if let_go and gate.on_late is Late.HOLD and verdict.value is not None and verdict.is_correction:
+        positions = {asset: let_go[verdict.value][asset][1] for asset in positions}
     if begun is not None and begun.pinned is not None and begun.opens:
         verdict = _again(begun.opens, values)
         positions = {asset: begun.pinned[asset][1] for asset in positions if asset in begun.pinned}
     rest = _without(values, {verdict.value, *verdict.joining})
-    following = rules.decide(gate, rest, now, catalog.timezone, release_late=release_late)
+    following = rules.decide(gate, rest, now, catalog.timezone)
     return _answer(job, verdict, positions, now, is_last=following.value is None)
+
+
+def held_late(catalog: Catalog, job: Job, reader: Reader) -> LetGo:
+    """The late rows that wait for a person in this snapshot, as what letting them go would say."""
+    gate = _gate_of(job)
+    if gate.on_late is not Late.HOLD:
+        return {}
+    gated, released = gated_inputs(catalog, job), released_positions(reader, job)
+    heads = {asset.name: reader.head(asset.name).offset for asset in gated}
+    late = [value.value for value in _values(gated, gate, released, reader, {}) if value.has_late]
+    return {
+        value: {asset: (released.get(asset, {}).get(value, 0), head) for asset, head in heads.items()} for value in late
+    }
 
 
 def opened_by_now(catalog: Catalog, job: Job, reader: Reader, now: float) -> Opening:
     """All that the gate would open in this snapshot, as one opening: what a job that starts from now has behind it."""
     gate = _gate_of(job)
     gated = gated_inputs(catalog, job)
-    values = _values(gated, gate, released_positions(reader, job), reader)
+    values = _values(gated, gate, released_positions(reader, job), reader, {})
     opened: list[str] = []
     while (verdict := rules.decide(gate, values, now, catalog.timezone)).value is not None:
         opened += [verdict.value, *verdict.joining]
@@ -143,7 +173,7 @@ def of_values(rows: pa.Table, column: str, values: Iterable[str]) -> pa.Table:
 
 
 def _values(
-    gated: Sequence[Asset], gate: Gate, released: Mapping[str, Mapping[str, int]], reader: Reader
+    gated: Sequence[Asset], gate: Gate, released: Mapping[str, Mapping[str, int]], reader: Reader, let_go: LetGo
 ) -> list[rules.Value]:
     """What is known of every value."""
     late = {value for asset in gated for value in _late(reader, asset, gate.column, released.get(asset.name, {}))}
@@ -157,9 +187,19 @@ def _values(
             rules.missing_members(expected, {name: arrivals[name].get(value, set()) for name in expected}),
             is_released=value in opened,
             has_late=value in late,
+            is_let_go=value in let_go and _still_stands(let_go[value], value, released, gated),
         )
         for value in rules.expected_values(seen | opened)
     ]
+
+
+def _still_stands(
+    said: Mapping[str, Sequence[int]], value: str, released: Mapping[str, Mapping[str, int]], gated: Iterable[Asset]
+) -> bool:
+    """Whether the late rows that a person let go have not been taken since."""
+    return all(
+        asset.name in said and said[asset.name][0] == released.get(asset.name, {}).get(value, 0) for asset in gated
+    )
 
 
 def _without(values: Iterable[rules.Value], taken: Collection[str | None]) -> list[rules.Value]:

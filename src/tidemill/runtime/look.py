@@ -5,14 +5,14 @@ When a change arrived is not stored: it counts from the first look that saw it, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 
 from tidemill.core import pace
 from tidemill.core.change import OFFSET, WEIGHT, Images, Slice
 from tidemill.core.event import Looked
-from tidemill.core.model import Home, Job
+from tidemill.core.model import Home, Job, Late
 from tidemill.core.ports import Progress, Reader, Store
 from tidemill.runtime import gate
 from tidemill.runtime.catalog import Catalog
@@ -29,20 +29,35 @@ Arrivals = list[tuple[int, float]]
 class Looker:
     """Answers `Look` commands from one snapshot of both stores."""
 
-    def __init__(self, catalog: Catalog, stores: Mapping[Home, Store], mirrors: Mirrors) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        stores: Mapping[Home, Store],
+        mirrors: Mirrors,
+        let_go: Callable[[str], gate.LetGo] = lambda _job: {},
+    ) -> None:
+        """`let_go` tells which late rows of a job a person let go, durably."""
         self._catalog = catalog
         self._stores = stores
         self._mirrors = mirrors
+        self._let_go = let_go
         self._seen: dict[str, dict[str, Arrivals]] = {}
 
-    def look(self, name: str, now: float, *, release_late: bool = False) -> Looked:
+    def look(self, name: str, now: float) -> Looked:
         """The answer for one job at this moment."""
         job = self._catalog.jobs[name]
         with self._snapshot(job) as (reader, progress):
             if job.gate is not None:
-                return gate.look(self._catalog, job, reader, now, release_late=release_late, begun=progress)
+                let_go = self._let_go(name) if job.gate.on_late is Late.HOLD else {}
+                return gate.look(self._catalog, job, reader, now, let_go=let_go, begun=progress)
             cursors = progress.cursors if progress is not None else {}
             return self._delayed(job, reader, cursors, now)
+
+    def held_late(self, name: str) -> gate.LetGo:
+        """The late rows of a gated job that wait for a person now."""
+        job = self._catalog.jobs[name]
+        with self._snapshot(job) as (reader, _):
+            return gate.held_late(self._catalog, job, reader)
 
     def opened_by_now(self, name: str, now: float) -> gate.Opening:
         """What a gated job has behind it that starts from now."""

@@ -95,7 +95,6 @@ class Services:
     journal: Journal
     clock: Clock
     jitter: Callable[[], float]
-    late_releases: set[str] = field(default_factory=set)
     counts_from: Callable[[str], int] = lambda _job: 0
 
 
@@ -326,11 +325,7 @@ class Loop:
     def _look(self, command: Look) -> None:
         now = self._services.clock.now()
         try:
-            answer = self._services.looker.look(
-                command.job, now, release_late=command.job in self._services.late_releases
-            )
+            answer = self._services.looker.look(command.job, now)
         except Exception as error:  # noqa: BLE001 - a look that fails is told and tried again, it never stops the loop
             answer = Looked(command.job, False, now, because=(f"looking failed: {error}",), next_at=now + 1.0)
-        if not answer.is_ready:
-            self._services.late_releases.discard(command.job)
         self.post(answer)

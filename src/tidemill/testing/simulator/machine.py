@@ -156,7 +156,7 @@ class Machine:
 
     def make_looker(self) -> Looker:
         """What answers `Look`."""
-        return Looker(self.catalog, self.stores, self.mirrors)
+        return Looker(self.catalog, self.stores, self.mirrors, lambda name: self.site.let_go.get(name, {}))
 
     def make_state(self) -> State:
         """The heart's state."""

@@ -22,7 +22,7 @@ from tidemill.core.errors import UpstreamError
 from tidemill.core.event import Alert, Start
 from tidemill.core.model import Asset, Home, Semantics
 from tidemill.core.ports import Reader, Receipt, SourceFile, Store, Table, Work
-from tidemill.runtime.gate import Opening
+from tidemill.runtime.gate import LetGo, Opening
 from tidemill.runtime.loop import Task
 from tidemill.runtime.perform import Done
 from tidemill.testing.memory import Disk
@@ -69,6 +69,7 @@ class Site:
     keys: dict[str, dict[str, int]] = field(default_factory=dict)
     first_seen: dict[str, float] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
+    let_go: dict[str, LetGo] = field(default_factory=dict)
     troubles: dict[str, int] = field(default_factory=dict)
     deliveries: list[Delivery] = field(default_factory=list)
     emitted: dict[str, list[tuple[str, int | None, int]]] = field(default_factory=dict)

@@ -18,8 +18,9 @@ from contextlib import suppress
 from dataclasses import replace
 
 from tidemill.core.event import Drained, Landed, Paused, Requested, Resumed
-from tidemill.core.orchestrate import Phase
+from tidemill.core.orchestrate import JobState, Phase
 from tidemill.core.ports import Head
+from tidemill.runtime.gate import LetGo
 from tidemill.testing.simulator import words
 from tidemill.testing.simulator.definitions import asset_of
 from tidemill.testing.simulator.fate import Died
@@ -188,10 +189,21 @@ class Player:
             self.machine.loop.post(Resumed(action.job, self.site.now))
 
     def _apply(self, _action: words.Apply) -> None:
+        with suppress(OSError):
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Let everything go that is held now, durably (as `tidemill apply`)."""
         for name, job in self.machine.loop.state.jobs.items():
-            if job.phase is Phase.HELD or (job.job.gate is not None and job.job.gate.on_late == "hold"):
-                self.machine.services.late_releases.add(name)
+            late = self._held_late(name, job)
+            if late:
+                self.site.let_go[name] = late
+            if late or job.phase is Phase.HELD:
                 self.machine.loop.post(Resumed(name, self.site.now))
+
+    def _held_late(self, name: str, job: JobState) -> LetGo:
+        holds = job.job.gate is not None and job.job.gate.on_late == "hold"
+        return self.machine.services.looker.held_late(name) if holds else {}
 
     def _ask(self, _action: words.Ask) -> None:
         self.machine.loop.post(Requested(self.site.now))
@@ -223,9 +235,12 @@ class Player:
         for source in self.site.sources.values():
             self._send_good_row(source)
         self._look_around()
-        self._apply(words.Apply())
+        self.let_go()
         self.let_time_pass()
         self.machine.loop.post(Requested(self.site.now))
+        self.let_time_pass()
+        # A run that was tried again until now released its value as it was at first: its late rows are asked about now.
+        self.let_go()
         self.let_time_pass()
         self._uncap()
 
