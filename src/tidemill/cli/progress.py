@@ -76,7 +76,10 @@ class Live:
     def __init__(self) -> None:
         self._runs: dict[str, dict[str, Any]] = {}
         self._changing = threading.Lock()
-        self._screen = Screen(console=Console(stderr=True), refresh_per_second=8, get_renderable=self._table)
+        self._screen = Screen(
+            console=Console(stderr=True), refresh_per_second=8, get_renderable=self._table,
+            redirect_stdout=False, redirect_stderr=False,
+        )  # fmt: skip
 
     def __enter__(self) -> Live:
         self._screen.start()

@@ -8,7 +8,7 @@ Rules of this file:
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -22,40 +22,15 @@ from tidemill.core.ports import Reader, Work
 from tidemill.engines.command import end_command, run_command
 from tidemill.engines.duckdb import DuckDBEngine
 from tidemill.engines.python import PythonEngine
+from tidemill.project.runlogs import RunLogs
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.outside import Effect
 
-__all__ = ["Effects", "RunLogs"]
+__all__ = ["Effects"]
 
 
 class _Evaluates(Protocol):
     def evaluate(self, statement: Statement) -> pa.Table: ...
-
-
-class RunLogs:
-    """What runs print, one text file a run."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def path(self, run: str) -> Path:
-        """The log file of a run; its folder is made when first needed."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return self.folder / f"{run}.log"
-
-    def writer(self, run: str) -> Callable[[str], None]:
-        """A function that appends a line to the run's log."""
-
-        def write(line: str) -> None:
-            with self.path(run).open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-
-        return write
-
-    def read(self, run: str) -> list[str]:
-        """The lines of a run's log; none where it wrote nothing."""
-        path = self.folder / f"{run}.log"
-        return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
 
 
 def _path(rid: str) -> str:
@@ -83,7 +58,7 @@ class Effects:
         return self._extract
 
     def _call(self, work: Work, reader: Reader, key: str) -> Mapping[str, str]:
-        return self.python.effect(work, reader, key, self.logs.writer(work.run))
+        return self.python.effect(work, reader, key)
 
     def _command(self, work: Work, reader: Reader, key: str) -> Mapping[str, str]:
         try:

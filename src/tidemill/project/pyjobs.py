@@ -22,7 +22,7 @@ from types import ModuleType
 
 from tidemill.core.errors import DefinitionError
 from tidemill.core.model import Job, Place
-from tidemill.engines.python import Declaration, Definition
+from tidemill.engines.python import Declaration, Definition, aside
 from tidemill.project.assets import columns_of
 from tidemill.project.identity import Draft, own_source
 from tidemill.project.words import fields
@@ -80,7 +80,8 @@ def _loaded(path: Path, content: bytes, file: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        exec(compile(content, str(path), "exec"), module.__dict__)  # noqa: S102 - the user's own file
+        with aside():  # stdout is the answer's alone
+            exec(compile(content, str(path), "exec"), module.__dict__)  # noqa: S102 - the user's own file
     except DefinitionError:
         del sys.modules[name]
         raise

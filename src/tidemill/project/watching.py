@@ -174,7 +174,8 @@ def _needed_from(progress: Progress | None, asset: str) -> int:
 
 
 def keep_house(machine: Machine) -> int:
-    """Trim table logs below their slowest readers (rule 27); returns how many old images went."""
+    """Trim table logs below their slowest readers (rule 27), and the logs of old runs; returns how many images went."""
+    machine.logs.trim()
     progress = {**machine.tables.positions().progress, **machine.ledger.positions().progress}
     readers: dict[str, list[int]] = {}
     gated: set[str] = set()

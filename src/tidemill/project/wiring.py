@@ -26,7 +26,8 @@ from tidemill.core.ports import Head, Positions, Progress, Source, Store
 from tidemill.engines.duckdb import DuckDBEngine
 from tidemill.engines.python import PythonEngine
 from tidemill.project.definitions import Definitions
-from tidemill.project.effects import Effects, RunLogs
+from tidemill.project.effects import Effects
+from tidemill.project.runlogs import RunLogs
 from tidemill.project.schedule import moments_in
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.gate import release
@@ -122,13 +123,13 @@ def _assembled(
     tables.claim()
     clock = SystemClock()
     catalog = Catalog(assets=dict(definitions.assets), timezone=definitions.timezone)
-    python = PythonEngine(definitions.jobs.values(), definitions.functions)
+    logs = RunLogs(folder / "logs")
+    python = PythonEngine(definitions.jobs.values(), definitions.functions, logs.opened)
     sql = DuckDBEngine(tables, catalog.asset, lambda: definitions.views)
     catalog.engines = {Takes.SQL: sql, **dict.fromkeys((Takes.ROW, Takes.TABLE, Takes.FULL, Takes.RUN), python)}
     stores: dict[Home, Store] = {Home.LEDGER: ledger, Home.TABLES: tables}
     mirrors = Mirrors(catalog, tables, ledger)
     journal = LedgerJournal(ledger, catalog, clock)
-    logs = RunLogs(folder / "logs")
     effects = Effects(catalog, python, sql, definitions.folder, logs)
     performer = Performer(catalog, stores, mirrors)
     outside = Outside(catalog, stores, mirrors, effects.of, _is_released(ledger), performer.check_cancelled)

@@ -7,8 +7,9 @@ Rules of this room:
 
 from __future__ import annotations
 
+from tidemill.engines.python.capture import aside
 from tidemill.engines.python.definition import Declaration, Definition, asset, job, topic
 from tidemill.engines.python.engine import FunctionFailed, PythonEngine
 from tidemill.engines.python.run import Run
 
-__all__ = ["Declaration", "Definition", "FunctionFailed", "PythonEngine", "Run", "asset", "job", "topic"]
+__all__ = ["Declaration", "Definition", "FunctionFailed", "PythonEngine", "Run", "aside", "asset", "job", "topic"]

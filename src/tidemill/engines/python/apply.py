@@ -17,6 +17,7 @@ import pyarrow as pa
 from tidemill.core.change import HIDDEN
 from tidemill.core.errors import UserError
 from tidemill.core.model import Column
+from tidemill.engines.python.capture import tell_failure
 from tidemill.engines.python.columns import cast_table, table_of
 
 __all__ = ["INDEX", "Applied", "Failure", "apply_rows", "apply_tables"]
@@ -66,6 +67,8 @@ def apply_rows(function: Function, chunk: pa.Table, outputs: Sequence[str], colu
         except (OSError, MemoryError):  # the world around it, not this row: the run is tried again (rule 14)
             raise
         except Exception as error:  # noqa: BLE001 - whatever a user's function raises is the row's failure
+            if not failures:
+                tell_failure(error)
             failures[index] = reason_of(error)
             if len(failures) >= FAILURES_MAX:
                 break

@@ -9,6 +9,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -93,7 +94,8 @@ class _InThread:
             except BaseException as error:  # noqa: BLE001 - it is raised again by who waits
                 errors.append(error)
 
-        thread = threading.Thread(target=work, name=f"tidemill {self._job.name}", daemon=True)
+        context = contextvars.copy_context()  # what it prints is still its run's
+        thread = threading.Thread(target=context.run, args=(work,), name=f"tidemill {self._job.name}", daemon=True)
         thread.start()
         thread.join(max(0.0, self._deadline - time.monotonic()))
         if errors:

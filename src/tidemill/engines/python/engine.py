@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from tidemill.core.model import Asset, Job, Takes
 from tidemill.core.ports import Plan, Reader, Work
 from tidemill.engines.python.apply import INDEX, Applied
 from tidemill.engines.python.calling import Caller, caller_of
+from tidemill.engines.python.capture import captured
 from tidemill.engines.python.columns import arrow_schema
 from tidemill.engines.python.process import Workers
 from tidemill.engines.python.run import Log, run_of
@@ -43,6 +45,8 @@ CHECKED_SETS = 3
 _BELONGING = pa.schema([(PARENT, pa.string()), (ORDINAL, pa.int64())])
 
 Function = Callable[..., Any]
+OpenLog = Callable[[str], AbstractContextManager[Log | None]]
+"""The log of a run, by its id: a function that takes a line, for as long as the context is open."""
 
 
 class FunctionFailed(PoisonRecord):
@@ -74,11 +78,17 @@ class _Shape:
 class PythonEngine:
     """Runs the functions it has been given, each under its job's name and version."""
 
-    def __init__(self, jobs: Iterable[Job] = (), functions: Mapping[str, Function] | None = None) -> None:
+    def __init__(
+        self,
+        jobs: Iterable[Job] = (),
+        functions: Mapping[str, Function] | None = None,
+        open_log: OpenLog = lambda _run: nullcontext(),
+    ) -> None:
         self._functions: dict[tuple[str, str], Function] = {}
         self._checked: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
         self._workers = Workers()
+        self._open_log = open_log
         self.adopt(jobs, functions or {})
 
     def adopt(self, jobs: Iterable[Job], functions: Mapping[str, Function]) -> None:
@@ -109,24 +119,31 @@ class PythonEngine:
         return Plan(kind, job.columns, _key(job), reason, shape.text())
 
     def compute(self, work: Work, reader: Reader) -> Mapping[str, Output]:
-        """The outputs of one run; a run job's effects happen here, and it has no outputs."""
+        """The outputs of one run; a run job's effects happen here, and it has no outputs.
+
+        What the function prints goes to the run's log.
+        """
+        if work.job.takes is Takes.RUN:
+            return self.effect(work, reader)
+        with self._open_log(work.run) as log, captured(log):
+            return self._computed(work, reader)
+
+    def _computed(self, work: Work, reader: Reader) -> Mapping[str, Output]:
         takes = work.job.takes
         if takes is Takes.ROW:
             return self._rowwise(work, reader, self._row_chunk)
         if takes is Takes.TABLE:
             return self._rowwise(work, reader, self._table_chunk)
-        if takes is Takes.FULL:
-            return self._full(work, reader)
-        self.effect(work, reader)
-        return {}
+        return self._full(work, reader)
 
-    def effect(self, work: Work, reader: Reader, key: str = "", log: Log | None = None) -> Mapping[str, str]:
+    def effect(self, work: Work, reader: Reader, key: str = "") -> Mapping[str, Any]:
         """Run a job with outside effects once; `key` is its idempotency key. Its outputs have no versions of their own."""
-        run = run_of(work, reader, key=key, log=log)
-        try:
-            self._caller(work.job).run(run)
-        finally:
-            run.close()
+        with self._open_log(work.run) as log, captured(log):
+            run = run_of(work, reader, key=key, log=log)
+            try:
+                self._caller(work.job).run(run)
+            finally:
+                run.close()
         return {}
 
     def close(self) -> None:

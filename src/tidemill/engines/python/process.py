@@ -156,6 +156,9 @@ class Workers:
             worker.send(request)
             while True:
                 word, *said = worker.receive(deadline)
+                if word == "said":
+                    sys.stderr.write(f"{said[0]}\n")  # into the run's log, where this run is captured
+                    continue
                 if word in ("done", "raised", "refused"):
                     is_well = True
                     return _answer(word, said)

@@ -3,7 +3,7 @@
 Rules of this file:
   * it answers requests one at a time until the line closes, then it ends: it outlives nobody;
   * a file's source is loaded once per content, under a name of its own;
-  * whatever a function raises is an answer, not the end.
+  * whatever a function raises is an answer, not the end; what it prints is said as it comes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import sys
+import threading
 import traceback
 from multiprocessing.connection import Connection
 from types import ModuleType
@@ -20,6 +21,7 @@ import pyarrow as pa
 
 from tidemill.core.errors import UserError
 from tidemill.engines.python.apply import apply_rows, apply_tables
+from tidemill.engines.python.capture import captured
 from tidemill.engines.python.definition import Definition
 from tidemill.engines.python.process import packed, unpacked
 from tidemill.engines.python.run import Run
@@ -34,9 +36,12 @@ class _Line:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._sending = threading.Lock()
 
     def send(self, *message: Any) -> None:
-        self._connection.send_bytes(pickle.dumps(message))
+        data = pickle.dumps(message)
+        with self._sending:  # threads of a function print too
+            self._connection.send_bytes(data)
 
     def receive(self) -> tuple[Any, ...]:
         message: tuple[Any, ...] = pickle.loads(self._connection.recv_bytes())  # noqa: S301 - from our own parent
@@ -60,17 +65,21 @@ def serve(connection: Connection) -> None:
         except EOFError:
             return
         try:
-            if kind == "run":
-                _run(line, code, *rest)
-                answer = None
-            else:
-                answer = _apply(kind, code, *rest)
+            with captured(lambda text: line.send("said", text)):
+                answer = _answer(line, kind, code, rest)
         except UserError as error:
             line.send("refused", error.message, error.mend)
         except BaseException as error:  # noqa: BLE001 - also what a function raises to leave
             line.send("raised", type(error).__name__, str(error), traceback.format_exc())
         else:
             line.send("done", answer)
+
+
+def _answer(line: _Line, kind: str, code: Code, rest: list[Any]) -> Any:
+    if kind != "run":
+        return _apply(kind, code, *rest)
+    _run(line, code, *rest)
+    return None
 
 
 def _apply(kind: str, code: Code, tables: list[bytes], outputs: tuple[str, ...], columns: tuple[Any, ...]) -> Any:
