@@ -15,7 +15,7 @@ store and written in the same transaction: its parked set (`JOB@parked`), the pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -36,6 +36,7 @@ __all__ = [
     "Receipt",
     "Refusal",
     "RunRecord",
+    "Sending",
     "Source",
     "SourceFile",
     "Store",
@@ -191,13 +192,36 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of what was sent to the door: counts that add up to what was sent (rule 5)."""
+    """What became of what was sent to the door: counts that add up to what was sent (rule 5).
+
+    The accepted events have the last `accepted` offsets up to `head`. `duplicates` are (place in what was sent, offset
+    of the event it repeats; 0 for a stale version, which repeats none).
+    """
 
     accepted: int = 0
     duplicate: int = 0
     parked: int = 0
     head: int = 0
     refusals: tuple[Refusal, ...] = ()
+    duplicates: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """Events on their way to a topic together with others' (`SQLiteStore.append_all`).
+
+    `count` is how many events there are where the sender knows: one a line, none blank; 0 where nobody counted them.
+    A strict sending is refused whole, with nothing kept, where one of its events would be parked. `refused` were
+    refused before they came here, and are parked with the rest. `keep` makes of the receipt a note (topic, name,
+    value) that is stored in the same transaction.
+    """
+
+    asset: Asset
+    events: bytes
+    count: int = 0
+    is_strict: bool = False
+    refused: tuple[Refusal, ...] = ()
+    keep: Callable[[Receipt], tuple[str, str, Any]] | None = None
 
 
 class Log(Protocol):

@@ -25,7 +25,7 @@ from typing import Any
 
 from tidemill.core.errors import InvariantError, NotFound, OperatorError
 from tidemill.core.model import Asset, Home
-from tidemill.core.ports import Positions, Receipt, RunRecord, Transaction
+from tidemill.core.ports import Positions, Receipt, RunRecord, Sending, Transaction
 from tidemill.stores.sqlite import catalog, records, upkeep
 from tidemill.stores.sqlite.connection import Connection, Hook, connect, prepare
 from tidemill.stores.sqlite.log import Door
@@ -229,6 +229,10 @@ class SQLiteStore:
     def append(self, asset: Asset, events: bytes, *, source: str = "", mark: str = "") -> Receipt:
         """Take events through the door (port `Log.append`)."""
         return self._door.append(asset, events, source, mark)
+
+    def append_all(self, sendings: Sequence[Sending]) -> list[Receipt | Exception]:
+        """Take what many senders sent, durable on return, in one commit where it fits: a receipt each, or its error."""
+        return self._door.append_all(sendings)
 
     def touch(self, asset: str, version: str) -> Receipt:
         """An external asset changed (port `Log.touch`)."""

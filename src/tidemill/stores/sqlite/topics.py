@@ -72,6 +72,7 @@ class Landed:
     accepted: int = 0
     duplicate: int = 0
     refusals: list[Refusal] = field(default_factory=list)
+    duplicates: list[tuple[int, int]] = field(default_factory=list)
 
 
 def land(connection: Connection, found: Entry, contract: Contract, checked: Checked, now: float) -> Landed:
@@ -123,7 +124,7 @@ def _insert(connection: Connection, found: Entry, ids: list[str], now: float) ->
 
 @dataclass(slots=True)
 class _Known:
-    """An id that is taken: by the event at `offset`, or by `line` of this batch."""
+    """An id that is taken by the event at `offset`; of this batch where its `line` is known from the start."""
 
     offset: int
     at: float
@@ -169,10 +170,14 @@ class _Deciding:
     def _park(self, index: int, reason: str, payload: str, column: str) -> None:
         self.result.refusals.append(Refusal(index, reason, payload, column))
 
+    def _repeat(self, index: int, offset: int) -> None:
+        self.result.duplicate += 1
+        self.result.duplicates.append((index, offset))
+
     def _decide(self, index: int, line: bytes, identity: Identity) -> None:
         if self.has_ids and (known := self.ids.get(identity.id)) is not None:
             if self._is_same(known, line):
-                self.result.duplicate += 1
+                self._repeat(index, known.offset)
             else:
                 self._park(index, OTHER_CONTENT, line.decode(), self.contract.asset.id)
             return
@@ -181,7 +186,7 @@ class _Deciding:
         self.kept.append(line)
         if self.has_ids:
             self.new_ids.append(identity.id)
-            self.ids[identity.id] = _Known(0, self.now, line=line)
+            self.ids[identity.id] = _Known(self.found.head + len(self.kept), self.now, line=line)
 
     def _is_same(self, known: _Known, line: bytes) -> bool:
         if known.line is None and known.content is None:
@@ -204,7 +209,7 @@ class _Deciding:
                 )
                 return False
             if is_stale:
-                self.result.duplicate += 1
+                self._repeat(index, 0)
                 return False
         was_there = current is not None and not current[1]
         self.found.count += (not identity.deleted) - was_there
