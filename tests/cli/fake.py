@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.core.errors import NotFound, UserError
+from tidemill.core.model import Asset, AssetKind, Column
+from tidemill.core.ports import Receipt, Refusal, Sending
 from tidemill.project.operations import Progress
+from tidemill.project.serving import ServerWords
 
 COLUMNS = {"id": "varchar", "carrier": "varchar", "delay": "integer"}
 MAPPING = [
@@ -88,6 +91,29 @@ class FakeMill:
         self._known(asset)
         self._heads[asset] += 1
         return {"accepted": 1, "duplicate": 0, "parked": 0}
+
+    # ------------------------------------------------------------------------------------- being served
+
+    server = ServerWords()
+
+    def asset(self, name: str) -> Asset:
+        self._known(name)
+        columns = tuple(Column(column, type_) for column, type_ in COLUMNS.items())
+        return Asset(name, AssetKind(KINDS.get(name, "table")), columns)
+
+    def take(self, sendings: Sequence[Sending]) -> list[Receipt | Exception]:
+        return [self._received(self.emit(sending.asset.name, sending.events)) for sending in sendings]
+
+    @staticmethod
+    def _received(answer: dict[str, Any]) -> Receipt:
+        refusals = tuple(Refusal(each["index"], each["reason"], "", each["column"]) for each in answer["results"])
+        return Receipt(answer["accepted"], answer["duplicate"], answer["parked"], answer["head"], refusals)
+
+    def remembered(self, topic: str, name: str) -> Any:
+        return None
+
+    def forget(self, first: str, last: str) -> None:
+        return None
 
     # ------------------------------------------------------------------------------------------ running
 

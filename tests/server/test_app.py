@@ -9,8 +9,8 @@ import pytest
 
 from tests.cli.fake import FakeMill
 from tests.server.conftest import Asker
+from tidemill.project.serving import Limits
 from tidemill.server.app import create_app
-from tidemill.server.door import REQUEST_BYTES_MAX
 from tidemill.server.local import LocalServer
 
 GETS = ["/v1/assets", "/v1/jobs", "/v1/map", "/v1/runs", "/v1/status", "/v1/assets/totals/rows", "/metrics"]
@@ -163,9 +163,9 @@ def test_a_page_of_another_site_may_not_send(open_server: Asker, origin: str, st
 
 
 def test_a_request_that_is_too_large_is_refused(ask: Asker) -> None:
-    answer = ask("POST", "/v1/assets/departures/events", b" " * (REQUEST_BYTES_MAX + 1))
+    answer = ask("POST", "/v1/assets/departures/events", b" " * (Limits().request_bytes_max + 1))
     assert answer.status == 413
-    assert answer.json["error"]["mend"] == "send smaller batches"
+    assert "send smaller batches" in answer.json["error"]["mend"]
 
 
 # The command half.

@@ -213,7 +213,7 @@ class Sending:
     `count` is how many events there are where the sender knows: one a line, none blank; 0 where nobody counted them.
     A strict sending is refused whole, with nothing kept, where one of its events would be parked. `refused` were
     refused before they came here, and are parked with the rest. `keep` makes of the receipt a note (topic, name,
-    value) that is stored in the same transaction.
+    value) that is stored in the same transaction, unless a strict sending was refused.
     """
 
     asset: Asset

@@ -68,9 +68,9 @@ def _tracking(value: object) -> object:
     return list(names(value))
 
 
-def _required(value: object) -> Any:
-    if value in ("", None):
-        raise ValueError("it is empty")
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("write true or false")
     return value
 
 
@@ -83,6 +83,7 @@ WORDS: Mapping[str, Word] = {
     "dedup_window": Word("dedup_window_seconds", duration, (AssetKind.TOPIC,)),
     "retention": Word("", positive_duration, (AssetKind.TOPIC,)),
     "tracking": Word("", _tracking, (AssetKind.TOPIC,)),
+    "cloudevents": Word("", _flag, (AssetKind.TOPIC,)),
     "path": Word("path", text, _ON_DISK),
     "format": Word("format", partial(_one_of, FORMATS), _ON_DISK),
     "schema": Word("", partial(_one_of, ("strict", "ignore")), (AssetKind.FILES,)),
@@ -100,10 +101,17 @@ WORDS: Mapping[str, Word] = {
 }
 """Every word of an asset besides `kind`, `columns` and the table of its format's options."""
 
-_TRACKING_COLUMNS = {
-    "message_id": "varchar", "type": "varchar", "event": "varchar", "user_id": "varchar", "anonymous_id": "varchar",
-    "event_time": "timestamp", "received_at": "timestamp", "properties": "json", "context": "json",
+_GIVEN = {
+    "tracking": ("message_id", {
+        "message_id": "varchar", "type": "varchar", "event": "varchar", "user_id": "varchar", "anonymous_id": "varchar",
+        "event_time": "timestamp", "received_at": "timestamp", "properties": "json", "context": "json",
+    }),
+    "cloudevents": ("event_id", {
+        "event_id": "varchar", "id": "varchar", "source": "varchar", "type": "varchar", "subject": "varchar",
+        "event_time": "timestamp", "datacontenttype": "varchar", "data": "json",
+    }),
 }  # fmt: skip
+"""What a topic gets by one word: the column that identifies its events, and columns beside those it declares."""
 
 
 def asset_of(name: str, said: Mapping[str, Any], place_of: PlaceOf) -> tuple[Asset | None, list[DefinitionError]]:
@@ -207,10 +215,12 @@ def _completed(asset: Asset) -> Asset:
     """Defaults that depend on other words: the format from the path, partition and tracking columns."""
     if asset.kind is AssetKind.FILES:
         return _completed_files(asset)
-    if asset.options.get("tracking") and not asset.columns:
-        return replace(
-            asset, columns=columns_of(_TRACKING_COLUMNS), id=asset.id or "message_id", event_time="event_time"
-        )
+    word = next((word for word in _GIVEN if asset.options.get(word)), "")
+    if word:
+        id_, given = _GIVEN[word]
+        declared = tuple(column for column in asset.columns if column.name not in given)
+        columns = columns_of(given) + declared
+        return replace(asset, columns=columns, id=asset.id or id_, event_time=asset.event_time or "event_time")
     if asset.kind is AssetKind.EXTRACT:
         path = asset.path or f"extracts/{asset.name}.csv"
         return replace(asset, path=path, format=asset.format or format_of(path) or "csv")

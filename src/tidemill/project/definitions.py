@@ -14,6 +14,7 @@ from typing import Any
 
 from tidemill.core.errors import DefinitionError
 from tidemill.core.model import Asset, Job
+from tidemill.project.serving import ServerWords
 
 __all__ = ["Definitions"]
 
@@ -24,7 +25,7 @@ class Definitions:
 
     `jobs` are those that run; `functions` holds the callable of each Python job by job name; `views` maps the name of
     a view to its SQL (views have no job: their SQL stands in their readers). `settings` are the tables of tidemill.toml
-    that other rooms read (`[server]`, `[alarms]`).
+    that other rooms read (`[alarms]`); `server` are the words of `[server]`.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class Definitions:
     views: dict[str, str] = field(default_factory=dict)
     connections: dict[str, Mapping[str, object]] = field(default_factory=dict)
     settings: dict[str, Mapping[str, object]] = field(default_factory=dict)
+    server: ServerWords = field(default_factory=ServerWords)
     problems: list[DefinitionError] = field(default_factory=list)
     warnings: list[DefinitionError] = field(default_factory=list)
 

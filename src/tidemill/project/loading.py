@@ -22,6 +22,7 @@ from tidemill.project.definitions import Definitions
 from tidemill.project.identity import Draft
 from tidemill.project.inference import adopt_asset_words, infer, settled
 from tidemill.project.secrets import referenced
+from tidemill.project.serving import server_words
 from tidemill.project.toml import FILE, Document, read
 from tidemill.project.validate import validate
 from tidemill.project.words import nearest
@@ -30,8 +31,8 @@ __all__ = ["STATE", "load"]
 
 STATE = ".tidemill"
 _CACHE = "definitions-cache.json"
-_TABLES = ("project", "connections", "assets", "jobs")
-_SETTINGS = ("server", "alarms")
+_TABLES = ("project", "connections", "assets", "jobs", "server")
+_SETTINGS = ("alarms",)
 
 
 def load(folder: str | Path, env: str | None = None) -> Definitions:
@@ -111,6 +112,8 @@ class _Load:
         self.read_project()
         for name, said in self.subtables("connections"):
             self.loaded.connections[name] = cast("Mapping[str, object]", referenced(said, self.loaded.folder))
+        self.loaded.server, problems = server_words(self.table("server"), self.document.place)
+        self.loaded.problems += problems
         for name in _SETTINGS:
             if self.table(name):
                 self.loaded.settings[name] = cast(

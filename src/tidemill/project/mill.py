@@ -18,13 +18,14 @@ import msgspec
 from tidemill.core.errors import NotFound, OperatorError, UserError
 from tidemill.core.event import Defined, Landed, Paused, Requested, Resumed
 from tidemill.core.model import Asset, AssetKind, Job, Mode
-from tidemill.core.ports import Head, Receipt, RunRecord
+from tidemill.core.ports import Head, Receipt, RunRecord, Sending
 from tidemill.project import living, reports, wiring
 from tidemill.project.alarms import alarms
 from tidemill.project.checking import drop_contradictions
 from tidemill.project.loading import load
 from tidemill.project.operations import Json, Progress
 from tidemill.project.owner import Owner, acquire
+from tidemill.project.serving import ServerWords
 from tidemill.project.watching import Watch, keep_house
 from tidemill.project.wiring import Machine
 from tidemill.runtime.journal import as_json
@@ -120,6 +121,18 @@ class Mill:
             data = b"".join(msgspec.json.encode(row) + b"\n" for row in data)
         receipt = self.machine.ledger.append(topic, data, source=source, mark=mark)
         return self._received(asset, receipt)
+
+    def take(self, sendings: Sequence[Sending]) -> list[Receipt | Exception]:
+        """Take events of many senders into their topics, in as few commits as can be; durable on return."""
+        answers = self.machine.ledger.append_all(sendings)
+        heads: dict[str, int] = {}
+        for sending, answer in zip(sendings, answers, strict=True):
+            if isinstance(answer, Receipt) and answer.accepted:
+                heads[sending.asset.name] = max(heads.get(sending.asset.name, 0), answer.head)
+        now = self.machine.clock.now()
+        for name, head in heads.items():
+            self.machine.loop.post(Landed(name, Head(head), now))
+        return answers
 
     def touch(self, asset: str, version: str = "") -> Json:
         """Say that an external asset changed."""
@@ -323,6 +336,25 @@ class Mill:
     def backup(self, target: str) -> Json:
         """A consistent copy of the state, cursors included."""
         return reports.backup(self.machine, Path(target))
+
+    # --------------------------------------------------------------------------------------- being served
+
+    @property
+    def server(self) -> ServerWords:
+        """What `[server]` says now."""
+        return self.machine.definitions.server
+
+    def asset(self, name: str) -> Asset:
+        """The asset of that name, as it is now. Raises NotFound."""
+        return self._asset(name)
+
+    def remembered(self, topic: str, name: str) -> Any:
+        """The note kept under this topic and name, or None."""
+        return self.machine.ledger.noted(topic, name)
+
+    def forget(self, first: str, last: str) -> None:
+        """Forget all notes of the topics from `first` to `last`, both included."""
+        self.machine.ledger.forget_notes(first, last)
 
     def close(self) -> None:
         """Finish what runs and release everything; idempotent."""

@@ -17,25 +17,45 @@ from tidemill.core.errors import (
     Conflict,
     NotFound,
     OperatorError,
-    StorageFull,
     TidemillError,
     UpstreamError,
     UserError,
 )
+from tidemill.server import refusals
 
 __all__ = ["STATUS", "error_answer", "error_value", "json_answer", "json_bytes"]
 
 LOG = logging.getLogger("tidemill.server")
 
 STATUS: tuple[tuple[type[TidemillError], int], ...] = (
+    (refusals.NotAllowed, 401),
+    (refusals.Stranger, 403),
+    (refusals.TooSlow, 408),
+    (refusals.TooLarge, 413),
+    (refusals.AddressTooLong, 414),
+    (refusals.WrongType, 415),
+    (refusals.KeyReused, 422),
+    (refusals.NotTaken, 422),
+    (refusals.HeadersTooLarge, 431),
+    (refusals.Busy, 429),
     (NotFound, 404),
     (UserError, 400),
     (UpstreamError, 422),
     (Conflict, 409),
-    (StorageFull, 507),
     (OperatorError, 503),
     (TidemillError, 500),
 )
+
+HEADERS: tuple[tuple[type[TidemillError], str, str], ...] = (
+    (refusals.NotAllowed, "WWW-Authenticate", "Bearer"),
+    (OperatorError, "Retry-After", "1"),
+    (refusals.WrongType, "Accept-Encoding", "gzip, zstd"),
+    (refusals.TooSlow, "Connection", "close"),
+)
+"""What an answer says in its headers for an error of a class.
+
+Who sends too much is not cut off: the rest is read and thrown away, so that the answer reaches the sender.
+"""
 
 
 def json_bytes(value: Any) -> bytes:
@@ -58,7 +78,8 @@ def error_value(error: Exception) -> dict[str, Any]:
     return {"error": {"kind": "InvariantError", "message": message, "place": "", "mend": "see the log of the owner"}}
 
 
-def error_answer(error: Exception, status: int = 0) -> Response:
-    """An error as an answer; its class says the status unless one is given."""
-    found = next((number for kind, number in STATUS if isinstance(error, kind)), 500)
-    return json_answer(error_value(error), status or found)
+def error_answer(error: Exception, status: int = 0, said: dict[str, Any] | None = None) -> Response:
+    """An error as an answer, with what else is to be `said`; its class says the status unless one is given."""
+    found = status or next((number for kind, number in STATUS if isinstance(error, kind)), 500)
+    headers = {name: value for kind, name, value in HEADERS if isinstance(error, kind)}
+    return json_answer({**error_value(error), **(said or {})}, found, headers)

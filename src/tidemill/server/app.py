@@ -2,7 +2,7 @@
 
 Rules of this file:
   * `/v1/...` for users has the shapes of the command line; `/v1/operations/{name}` is for other processes' commands;
-  * an answer to events is given after they are durable, never before;
+  * an answer to events is given after they are durable, never before; their road (events.py) passes no framework;
   * every operation runs in a thread: waiting runs have their own, so that they never hold up a question.
 """
 
@@ -23,12 +23,15 @@ from starlette.routing import Route
 
 from tidemill import __version__
 from tidemill.core.errors import NotFound, UserError
-from tidemill.project.operations import Operations
+from tidemill.project.serving import Served
 from tidemill.server import metrics, rows
 from tidemill.server.answer import error_answer, json_answer
+from tidemill.server.body import Room, too_large
 from tidemill.server.calls import called, streamed
-from tidemill.server.door import Door, body_of
-from tidemill.server.lines import lines_of
+from tidemill.server.committer import Committer
+from tidemill.server.door import Door
+from tidemill.server.events import Events
+from tidemill.server.front import Front
 
 __all__ = ["CALLS_MAX", "RUNS_MAX", "create_app"]
 
@@ -43,10 +46,17 @@ LIST_MAX = 10_000
 T = TypeVar("T")
 
 
-def create_app(operations: Operations, *, token: str, is_open: bool = False) -> Starlette:
+def create_app(served: Served, *, token: str, is_open: bool = False) -> Front:
     """The application over an open project. `is_open`: users' routes need no token (a server on loopback)."""
-    door = Door(token, is_open=is_open)
-    routes = _Routes(operations)
+    limits = served.server.limits
+    door = Door(token, limits, is_open=is_open)
+    committer = Committer(served.take, limits.waiting_requests_max)
+    events = Events(served, door, committer, Room(limits))
+    return Front(door, committer, events, _pages(served, door, events))
+
+
+def _pages(served: Served, door: Door, events: Events) -> Starlette:
+    routes = _Routes(served)
     gets = {
         "/v1/assets": routes.assets,
         "/v1/jobs": routes.jobs,
@@ -61,7 +71,7 @@ def create_app(operations: Operations, *, token: str, is_open: bool = False) -> 
             Route("/healthz", door.public(_healthz), methods=["GET"]),
             Route("/v1/owner", door.guarded(_owner), methods=["GET"]),
             Route("/v1/operations/{name}", door.guarded(routes.operation), methods=["POST"]),
-            Route("/v1/assets/{asset}/events", door.open(routes.events), methods=["POST"]),
+            Route("/v1/assets/{asset}/events", events, methods=["POST"]),
             *(Route(path, door.open(endpoint), methods=["GET"]) for path, endpoint in gets.items()),
         ],
         exception_handlers={404: _unknown, 405: _wrong_method},
@@ -71,8 +81,9 @@ def create_app(operations: Operations, *, token: str, is_open: bool = False) -> 
 class _Routes:
     """The endpoints of one open project."""
 
-    def __init__(self, operations: Operations) -> None:
-        self._operations = operations
+    def __init__(self, served: Served) -> None:
+        self._operations = served
+        self._most = served.server.limits.request_bytes_max
         self._calls = CapacityLimiter(CALLS_MAX)
         self._runs = ThreadPoolExecutor(RUNS_MAX, thread_name_prefix="tidemill-asked-run")
 
@@ -100,12 +111,6 @@ class _Routes:
         texts = {name: asked.get(name, "") for name in ("job", "state", "run")}
         return json_answer(await self._in_thread(partial(self._operations.runs, **texts, limit=limit)))
 
-    async def events(self, request: Request) -> Response:
-        lines = lines_of(await body_of(request))
-        answer = await self._in_thread(lambda: self._operations.emit(request.path_params["asset"], lines))
-        shown = {name: answer[name] for name in ("accepted", "duplicate", "parked")}
-        return json_answer({**shown, "results": answer.get("results", [])}, 202)
-
     async def rows(self, request: Request) -> Response:
         asked = dict(request.query_params)
         page = await self._in_thread(lambda: rows.page(self._operations, request.path_params["asset"], asked))
@@ -117,9 +122,19 @@ class _Routes:
         status = await self._in_thread(self._operations.status)
         return PlainTextResponse(metrics.text(status), media_type="text/plain; version=0.0.4")
 
+    async def _body(self, request: Request) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        async for part in request.stream():
+            size += len(part)
+            if size > self._most:
+                raise too_large(self._most)
+            parts.append(part)
+        return b"".join(parts)
+
     async def operation(self, request: Request) -> Response:
         name = request.path_params["name"]
-        work = called(self._operations, name, await body_of(request), dict(request.query_params))
+        work = called(self._operations, name, await self._body(request), dict(request.query_params))
         if name == "run":
             return streamed(work, self._runs)
         return json_answer(await self._in_thread(work))

@@ -1,4 +1,4 @@
-"""The door: who may ask what, and how much at once.
+"""The door: who may ask what.
 
 Rules of this file:
   * an endpoint is reached through `Door.open` or `Door.guarded`; there is no other way, and guarded is the rule;
@@ -11,32 +11,29 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tidemill.core.errors import TidemillError, UserError
+from tidemill.project.serving import Limits
 from tidemill.server.answer import error_answer
+from tidemill.server.refusals import AddressTooLong, HeadersTooLarge, NotAllowed, Stranger
 
-__all__ = ["REQUEST_BYTES_MAX", "Door", "Endpoint", "TooLarge", "body_of", "is_loopback"]
-
-REQUEST_BYTES_MAX = 16 * 1024 * 1024
-"""The most that one request may carry."""
+__all__ = ["Door", "Endpoint", "is_loopback"]
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-class TooLarge(UserError):
-    """A request carries more than is taken at once."""
 
 
 class Door:
     """Decides about each request before its endpoint sees it, and turns errors into answers."""
 
-    def __init__(self, token: str, *, is_open: bool = False) -> None:
+    def __init__(self, token: str, limits: Limits, *, is_open: bool = False) -> None:
         self._token = token
+        self._limits = limits
         self._is_open = is_open
 
     def guarded(self, endpoint: Endpoint) -> Endpoint:
@@ -51,28 +48,36 @@ class Door:
         """An endpoint that gives nothing away."""
         return self._behind(endpoint, wants_token=False)
 
+    def admit(self, headers: Headers, *, wants_token: bool | None = None) -> None:
+        """Let a request in, or raise why not; by default it wants the token unless the server is open."""
+        _check_stranger(headers)
+        if not self._is_open if wants_token is None else wants_token:
+            self._check_token(headers)
+
+    def measure(self, scope: MutableMapping[str, Any]) -> None:
+        """Raise what is too long about the head of a request."""
+        limits, headers = self._limits, scope["headers"]
+        if len(scope["raw_path"]) + len(scope["query_string"]) > limits.address_bytes_max:
+            raise AddressTooLong(f"an address of more than {limits.address_bytes_max} bytes", mend="ask in parts")
+        if len(headers) > limits.headers_max:
+            raise HeadersTooLarge(f"more than {limits.headers_max} headers", mend="send fewer")
+        if sum(len(name) + len(value) for name, value in headers) > limits.header_bytes_max:
+            raise HeadersTooLarge(f"more than {limits.header_bytes_max} bytes of headers", mend="send fewer")
+
     def _behind(self, endpoint: Endpoint, *, wants_token: bool) -> Endpoint:
         async def answered(request: Request) -> Response:
             try:
-                refusal = _stranger(request) or (self._without_token(request) if wants_token else None)
-                return refusal or await endpoint(request)
-            except TooLarge as error:
-                return error_answer(error, 413)
-            except TidemillError as error:
-                return error_answer(error)
+                self.admit(request.headers, wants_token=wants_token)
+                return await endpoint(request)
             except Exception as error:  # noqa: BLE001 - whatever it is, the sender gets an answer and the log the trace
                 return error_answer(error)
 
         return answered
 
-    def _without_token(self, request: Request) -> Response | None:
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and secrets.compare_digest(token.encode(), self._token.encode()):
-            return None
-        error = UserError("this needs the token of the owner", mend="send Authorization: Bearer TOKEN")
-        answer = error_answer(error, 401)
-        answer.headers["WWW-Authenticate"] = "Bearer"
-        return answer
+    def _check_token(self, headers: Headers) -> None:
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not secrets.compare_digest(token.encode(), self._token.encode()):
+            raise NotAllowed("this needs the token of the owner", mend="send Authorization: Bearer TOKEN")
 
 
 def is_loopback(host: str) -> bool:
@@ -85,12 +90,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _stranger(request: Request) -> Response | None:
-    origin = request.headers.get("origin", "")
-    for what, host in (("host", _host(f"//{request.headers.get('host', '')}")), ("origin", _host(origin))):
+def _check_stranger(headers: Headers) -> None:
+    origin = headers.get("origin", "")
+    for what, host in (("host", _host(f"//{headers.get('host', '')}")), ("origin", _host(origin))):
         if not is_loopback(host) and (what == "host" or origin):
-            return error_answer(UserError(f"this {what} may not ask here", mend="ask 127.0.0.1 from this machine"), 403)
-    return None
+            raise Stranger(f"this {what} may not ask here", mend="ask 127.0.0.1 from this machine")
 
 
 def _host(url: str) -> str:
@@ -98,15 +102,3 @@ def _host(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
-
-
-async def body_of(request: Request) -> bytes:
-    """The body of a request. Raises TooLarge beyond the limit, before the rest is read."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > REQUEST_BYTES_MAX:
-            raise TooLarge(f"more than {REQUEST_BYTES_MAX} bytes in one request", mend="send smaller batches")
-        parts.append(part)
-    return b"".join(parts)

@@ -12,7 +12,7 @@ import logging
 import socket
 import threading
 
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 from uvicorn import Config, Server
 
 from tidemill.core.errors import OperatorError, UserError
@@ -33,13 +33,13 @@ logging.getLogger("uvicorn").addHandler(logging.NullHandler())  # whoever wants 
 class LocalServer:
     """One application, served from a background thread."""
 
-    def __init__(self, app: Starlette, host: str = HOST, port: int = 0, *, grace_seconds: int = GRACE_SECONDS) -> None:
+    def __init__(self, app: ASGIApp, host: str = HOST, port: int = 0, *, grace_seconds: int = GRACE_SECONDS) -> None:
         self._socket = _bound(host, port)
         name, number = self._socket.getsockname()[:2]
         self.address = f"[{name}]:{number}" if ":" in name else f"{name}:{number}"
         config = Config(
             app,
-            lifespan="off",
+            lifespan="on",
             log_config=None,
             access_log=False,
             ws="none",

@@ -101,8 +101,8 @@ class Door:
         self._settle([ticket for _, ticket in tickets])
         for group, ticket in tickets:
             for place, number in enumerate(group):
-                error = ticket.error if isinstance(ticket.error, Exception) else None
-                answers[number] = error or (ticket.receipts or [])[place]
+                failure = ticket.error if isinstance(ticket.error, Exception) else None
+                answers[number] = failure or (ticket.receipts or [])[place]
         return answers
 
     def _ticket(self, sendings: Sequence[Sending]) -> _Ticket:
@@ -196,8 +196,9 @@ class Door:
         if whole.refusals:
             connection.execute("rollback to strict")
             whole = Receipt(refusals=whole.refusals)
+        else:
+            _keep(connection, ticket.sendings, [whole])
         connection.execute("release strict")
-        _keep(connection, ticket.sendings, [whole])
         return [whole]
 
     def _land(self, connection: Connection, ticket: _Ticket, now: float) -> Receipt:

@@ -16,7 +16,7 @@ import msgspec
 from tidemill.core.ports import Refusal, RunRecord
 from tidemill.stores.sqlite.connection import Connection
 
-__all__ = ["DOOR", "dead", "note", "notes", "park", "record", "runs"]
+__all__ = ["DOOR", "dead", "note", "noted", "notes", "park", "record", "runs"]
 
 DOOR = "door"
 """The stage of a dead letter that the door refused."""
@@ -63,6 +63,12 @@ def notes(connection: Connection, topic: str) -> dict[str, Any]:
     """All values under a topic, by name."""
     rows = connection.all("select name, value from notes where topic = ? order by name", (topic,))
     return {name: msgspec.json.decode(value) for name, value in rows}
+
+
+def noted(connection: Connection, topic: str, name: str) -> Any:
+    """The value under (topic, name), or None."""
+    row = connection.one("select value from notes where topic = ? and name = ?", (topic, name))
+    return None if row is None else msgspec.json.decode(row[0])
 
 
 def park(connection: Connection, asset: str, refusals: Sequence[Refusal], now: float) -> None:

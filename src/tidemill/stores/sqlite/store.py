@@ -274,6 +274,16 @@ class SQLiteStore:
         with self._reads() as connection:
             return records.notes(connection, topic)
 
+    def noted(self, topic: str, name: str) -> Any:
+        """The value kept under (topic, name); None where there is none."""
+        with self._reads() as connection:
+            return records.noted(connection, topic, name)
+
+    def forget_notes(self, first: str, last: str) -> None:
+        """Forget all notes of the topics from `first` to `last`, both included."""
+        with self._writes() as connection:
+            connection.execute("delete from notes where topic between ? and ?", (first, last))
+
     def dead(self, *, asset: str = "", limit: int = 100) -> list[dict[str, Any]]:
         """Events parked at the door, newest first (port `Ledger.dead`)."""
         with self._reads() as connection:

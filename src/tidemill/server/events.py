@@ -1,0 +1,167 @@
+"""Events in: `POST /v1/assets/{asset}/events`, as plain ASGI, because this is the road that everything takes.
+
+Rules of this file:
+  * 2xx only after the commit; an answer tells of every event that was not accepted, by its place in the request;
+  * lines of JSON are committed while they come, in chunks; every other body is read whole and committed at once;
+  * what is wrong with one event parks that event; what is wrong with the request refuses it, and nothing of it is kept
+    (of lines that came before a failure in the middle, the answer says how many are kept).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from anyio import to_thread
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from tidemill.core.errors import UserError
+from tidemill.core.model import Asset, AssetKind
+from tidemill.core.ports import Receipt, Sending
+from tidemill.project.serving import Served
+from tidemill.server.answer import error_answer, json_answer
+from tidemill.server.body import Body, Room, too_large
+from tidemill.server.chunks import Chunk, Shape, chunk_of, shape_of
+from tidemill.server.committer import Committer
+from tidemill.server.door import Door
+from tidemill.server.idempotency import Keyed, Keys
+from tidemill.server.lines import plain_lines
+from tidemill.server.outcome import Outcome
+from tidemill.server.refusals import Left, NotTaken
+
+__all__ = ["CHUNK_BYTES", "Events"]
+
+CHUNK_BYTES = 1024 * 1024
+"""Lines of JSON are committed in chunks of about so many bytes."""
+
+Keep = Callable[[Any], tuple[str, str, Any]]
+
+
+class Events:
+    """The endpoint."""
+
+    def __init__(self, served: Served, door: Door, committer: Committer, room: Room) -> None:
+        self._served = served
+        self._door = door
+        self._committer = committer
+        self._room = room
+        self._keys = Keys(served)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        outcome = Outcome(self._room.limits.results_max)
+        headers = Headers(scope=scope)
+        try:
+            self._door.admit(headers)
+            answer = await self._answer(scope["path_params"]["asset"], headers, receive, outcome)
+        except Left:
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it is, the sender gets an answer and the log the trace
+            answer = error_answer(error, said=outcome.value() if outcome.count or outcome.results else None)
+        await answer(scope, receive, send)
+
+    async def _answer(self, name: str, headers: Headers, receive: Receive, outcome: Outcome) -> Response:
+        asset = self._served.asset(name)
+        if asset.kind is AssetKind.EXTERNAL:
+            return json_answer(await to_thread.run_sync(self._served.touch, name), 202)
+        if asset.kind is not AssetKind.TOPIC:
+            raise UserError(f"`{name}` is a {asset.kind.value}: events go to topics", mend="name a topic")
+        body = Body(receive, headers, self._room)
+        try:
+            key = headers.get("idempotency-key", "")
+            if not key:
+                await self._take(_Request(asset, headers, body, outcome))
+                return json_answer(outcome.value(), 202)
+            async with self._keys.using(name, key) as keyed:
+                return await self._take_once(_Request(asset, headers, body, outcome, keyed), keyed)
+        finally:
+            body.release()
+
+    async def _take_once(self, request: _Request, keyed: Keyed) -> Response:
+        if not keyed.is_done:
+            request.outcome.restore(keyed.answer)
+            await self._take(request)
+            return json_answer(request.outcome.value(), 202)
+        async for part in request.body.parts():
+            keyed.unseen(part)
+        keyed.end()
+        return json_answer(keyed.answer, 202, {"Idempotent-Replayed": "true"})
+
+    async def _take(self, request: _Request) -> None:
+        """Commit all that a request brings; its outcome grows with each commit."""
+        shape = shape_of(request.headers)
+        if shape is Shape.LINES and not request.is_strict:
+            await self._take_stream(request)
+            return
+        whole = await request.body.whole()
+        if request.keyed is not None:
+            request.keyed.unseen(whole)
+            request.keyed.end()
+        chunk = chunk_of(shape, whole, request.headers, request.asset)
+        if request.is_strict and chunk.refused:
+            raise request.not_taken(Receipt(), chunk)
+        await self._commit(request, chunk, request.keep(whole, is_done=True))
+
+    async def _take_stream(self, request: _Request) -> None:
+        most = self._room.limits.request_bytes_max
+        pending = bytearray()
+        async for part in request.body.parts():
+            new = part if request.keyed is None else request.keyed.unseen(part)
+            request.body.hold(len(new))
+            pending += new
+            if len(pending) < CHUNK_BYTES and not self._room.is_tight:
+                continue
+            cut = pending.rfind(b"\n") + 1
+            if cut:
+                lines = bytes(pending[:cut])
+                del pending[:cut]
+                await self._commit(request, Chunk(lines), request.keep(lines, is_done=False))
+                request.body.let_go(len(lines))
+            elif len(pending) > most:
+                raise too_large(most)
+        if request.keyed is not None:
+            request.keyed.end()
+        last = bytes(pending)
+        await self._commit(request, Chunk(*plain_lines(last)), request.keep(last, is_done=True))
+
+    async def _commit(self, request: _Request, chunk: Chunk, keep: Keep | None) -> None:
+        if not chunk.lines and not chunk.refused and keep is None:
+            return
+        sending = Sending(
+            request.asset,
+            chunk.lines,
+            chunk.count,
+            request.is_strict,
+            chunk.refused,
+            keep and (lambda receipt: keep(request.outcome.after(receipt, chunk).value())),
+        )
+        receipt = await self._committer.commit(sending)
+        if request.is_strict and receipt.refusals:
+            raise request.not_taken(receipt, chunk)
+        request.outcome.add(receipt, chunk)
+
+
+class _Request:
+    """One request on its way in."""
+
+    def __init__(
+        self, asset: Asset, headers: Headers, body: Body, outcome: Outcome, keyed: Keyed | None = None
+    ) -> None:
+        self.asset = asset
+        self.headers = headers
+        self.body = body
+        self.outcome = outcome
+        self.keyed = keyed
+        self.is_strict = "handling=strict" in headers.get("prefer", "").replace(" ", "").lower()
+
+    def keep(self, part: bytes, *, is_done: bool) -> Keep | None:
+        """What to keep of these bytes of the body with their commit."""
+        return None if self.keyed is None else self.keyed.note(part, is_done=is_done)
+
+    def not_taken(self, receipt: Receipt, chunk: Chunk) -> NotTaken:
+        """The refusal of a request that was to be taken whole; its outcome lists why."""
+        self.outcome.refuse(receipt, chunk)
+        count = len(receipt.refusals) + len(chunk.refused)
+        return NotTaken(f"{count} events cannot be taken, so none was", mend="mend them, or leave out handling=strict")

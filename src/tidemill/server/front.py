@@ -1,0 +1,64 @@
+"""The first thing a request meets: plain ASGI, measured before anything is looked at.
+
+Rules of this file:
+  * events pass no framework, since a framework costs more than the disk; everything else goes on to Starlette;
+  * what is committed lives as long as the server: begun before the first request, ended after the last answer.
+"""
+
+from __future__ import annotations
+
+from anyio import to_thread
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tidemill.core.errors import UserError
+from tidemill.server.answer import error_answer
+from tidemill.server.committer import Committer
+from tidemill.server.door import Door
+
+__all__ = ["Front"]
+
+ASSETS = "/v1/assets/"
+EVENTS = "/events"
+
+
+class Front:
+    """The application as the server calls it."""
+
+    def __init__(self, door: Door, committer: Committer, events: ASGIApp, pages: ASGIApp) -> None:
+        self._door = door
+        self._committer = committer
+        self._events = events
+        self._pages = pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or begin and end with the server."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        try:
+            self._door.measure(scope)
+        except UserError as error:
+            await error_answer(error)(scope, receive, send)
+            return
+        topic = _topic_in(scope)
+        if topic:
+            scope["path_params"] = {"asset": topic}
+            await self._events(scope, receive, send)
+        else:
+            await self._pages(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        self._committer.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await to_thread.run_sync(self._committer.stop)
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _topic_in(scope: Scope) -> str:
+    """The asset that events are sent to, or "" where the request asks for something else."""
+    path: str = scope["path"]
+    if scope["method"] != "POST" or not path.startswith(ASSETS) or not path.endswith(EVENTS):
+        return ""
+    return path[len(ASSETS) : -len(EVENTS)]
