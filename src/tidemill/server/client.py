@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 
 from tidemill.core import errors
 from tidemill.core.errors import OperatorError, TidemillError
+from tidemill.server import refusals
 
 if TYPE_CHECKING:
     from tidemill.project.operations import Json, Progress
@@ -216,8 +217,8 @@ def _answer(said: Any) -> Any:
     """The answer in what was said; an error in it is raised as what it was."""
     if isinstance(said, dict) and "error" in said:
         told = said["error"]
-        kind = getattr(errors, told["kind"], None) if told["kind"] in errors.__all__ else None
-        raise (kind or TidemillError)(told["message"], place=told["place"], mend=told["mend"])
+        room = next((room for room in (errors, refusals) if told["kind"] in room.__all__), None)
+        raise getattr(room, told["kind"], TidemillError)(told["message"], place=told["place"], mend=told["mend"])
     if isinstance(said, dict) and "answer" in said:
         return said["answer"]
     raise OperatorError("the owner answered with something unknown: is it another version of tidemill?")

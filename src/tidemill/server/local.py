@@ -16,7 +16,9 @@ from starlette.types import ASGIApp
 from uvicorn import Config, Server
 
 from tidemill.core.errors import OperatorError, UserError
+from tidemill.project.serving import Limits
 from tidemill.server.door import is_loopback
+from tidemill.server.protocol import guarded
 
 __all__ = ["GRACE_SECONDS", "HOST", "PORT", "LocalServer", "check_host"]
 
@@ -33,7 +35,16 @@ logging.getLogger("uvicorn").addHandler(logging.NullHandler())  # whoever wants 
 class LocalServer:
     """One application, served from a background thread."""
 
-    def __init__(self, app: ASGIApp, host: str = HOST, port: int = 0, *, grace_seconds: int = GRACE_SECONDS) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str = HOST,
+        port: int = 0,
+        *,
+        grace_seconds: int = GRACE_SECONDS,
+        limits: Limits | None = None,
+    ) -> None:
+        limits = limits or Limits()
         self._socket = _bound(host, port)
         name, number = self._socket.getsockname()[:2]
         self.address = f"[{name}]:{number}" if ":" in name else f"{name}:{number}"
@@ -42,11 +53,13 @@ class LocalServer:
             lifespan="on",
             log_config=None,
             access_log=False,
+            http=guarded(limits),
             ws="none",
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=grace_seconds,
+            limit_concurrency=limits.connections_max,
         )
         self._server = Server(config)
         self._thread = threading.Thread(target=self._serve, name="tidemill-server", daemon=True)

@@ -9,7 +9,6 @@ __all__ = [
     "Busy",
     "HeadersTooLarge",
     "KeyReused",
-    "Left",
     "NotAllowed",
     "NotTaken",
     "StillRunning",

@@ -1,0 +1,128 @@
+"""A real project behind a real server, and plain HTTP to send to it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tidemill
+from tidemill.project.mill import Mill
+from tidemill.server.app import create_app
+from tidemill.server.local import LocalServer
+
+TOKEN = "owner"
+
+PROJECT = """[project]
+name = "front"
+
+[server]
+request_bytes_max = 3_000_000
+waiting_bytes_max = 12_000_000
+results_max = 50
+silence_seconds_max = 2
+head_seconds_max = 1
+
+[assets.orders]
+kind = "topic"
+id = "id"
+event_time = "placed_at"
+[assets.orders.columns]
+id = "varchar"
+amount = "integer"
+placed_at = "timestamp"
+
+[assets.plain]
+kind = "topic"
+[assets.plain.columns]
+n = "integer"
+
+[assets.envelopes]
+kind = "topic"
+cloudevents = true
+
+[assets.outside]
+kind = "external"
+
+[jobs.totals]
+inputs = ["orders"]
+command = ["true"]
+"""
+
+
+@dataclass
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Front:
+    """A served project, and what a user does with it."""
+
+    mill: Mill
+    address: str
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        """One request; a header's `_` is written `-`."""
+        connection = HTTPConnection(self.address, timeout=20)
+        try:
+            connection.request(method, path, body, {name.replace("_", "-"): said for name, said in headers.items()})
+            return answer_of(connection)
+        finally:
+            connection.close()
+
+    def post(self, asset: str, body: Any, **headers: str) -> Answer:
+        """Send events; what is not bytes is sent as JSON."""
+        sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.ask("POST", f"/v1/assets/{asset}/events", sent, **headers)
+
+    def post_stream(self, asset: str, parts: Any, **headers: str) -> Answer:
+        """Send lines of JSON as they come, of no length said before."""
+        connection = HTTPConnection(self.address, timeout=20)
+        said = {"Content-Type": "application/x-ndjson", **{n.replace("_", "-"): v for n, v in headers.items()}}
+        try:
+            connection.request("POST", f"/v1/assets/{asset}/events", parts, said, encode_chunked=True)
+            return answer_of(connection)
+        finally:
+            connection.close()
+
+    def rows(self, sql: str) -> list[Any]:
+        return self.mill.query(sql)
+
+
+def answer_of(connection: HTTPConnection) -> Answer:
+    answer = connection.getresponse()
+    return Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+
+
+@contextlib.contextmanager
+def served(folder: Path, text: str, **said: Any) -> Iterator[Front]:
+    """A project of this text, opened and served."""
+    folder.mkdir()
+    (folder / "tidemill.toml").write_text(text)
+    with tidemill.open(folder) as mill:
+        server = LocalServer(create_app(mill, token=TOKEN, is_open=True, **said), limits=mill.server.limits).start()
+        try:
+            yield Front(mill, server.address)
+        finally:
+            server.stop(at_once=True)
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    with served(tmp_path_factory.mktemp("front") / "project", PROJECT) as front:
+        yield front
