@@ -101,6 +101,9 @@ class FakeMill:
         columns = tuple(Column(column, type_) for column, type_ in COLUMNS.items())
         return Asset(name, AssetKind(KINDS.get(name, "table")), columns)
 
+    def topics(self) -> list[Asset]:
+        return [self.asset(name) for name, kind in KINDS.items() if kind == "topic"]
+
     def take(self, sendings: Sequence[Sending]) -> list[Receipt | Exception]:
         return [self._received(self.emit(sending.asset.name, sending.events)) for sending in sendings]
 

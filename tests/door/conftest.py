@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.types import ASGIApp
 
 import tidemill
 from tidemill.project.mill import Mill
@@ -46,6 +47,16 @@ n = "integer"
 [assets.envelopes]
 kind = "topic"
 cloudevents = true
+
+[assets.site]
+kind = "topic"
+tracking = true
+[assets.site.columns]
+group_id = "varchar"
+
+[assets.clicks]
+kind = "topic"
+tracking = ["track", "page"]
 
 [assets.outside]
 kind = "external"
@@ -110,12 +121,13 @@ def answer_of(connection: HTTPConnection) -> Answer:
 
 
 @contextlib.contextmanager
-def served(folder: Path, text: str, **said: Any) -> Iterator[Front]:
-    """A project of this text, opened and served."""
+def served(folder: Path, text: str, around: Callable[[ASGIApp], ASGIApp] = lambda app: app) -> Iterator[Front]:
+    """A project of this text, opened and served; `around` is put between the server and the application."""
     folder.mkdir()
     (folder / "tidemill.toml").write_text(text)
     with tidemill.open(folder) as mill:
-        server = LocalServer(create_app(mill, token=TOKEN, is_open=True, **said), limits=mill.server.limits).start()
+        app = around(create_app(mill, token=TOKEN, is_open=True))
+        server = LocalServer(app, limits=mill.server.limits).start()
         try:
             yield Front(mill, server.address)
         finally:

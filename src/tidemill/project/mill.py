@@ -348,6 +348,10 @@ class Mill:
         """The asset of that name, as it is now. Raises NotFound."""
         return self._asset(name)
 
+    def topics(self) -> list[Asset]:
+        """Every topic, as it is now."""
+        return [asset for asset in self.machine.catalog.assets.values() if asset.kind is AssetKind.TOPIC]
+
     def remembered(self, topic: str, name: str) -> Any:
         """The note kept under this topic and name, or None."""
         return self.machine.ledger.noted(topic, name)

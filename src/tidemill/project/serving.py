@@ -111,6 +111,9 @@ class Served(Operations, Protocol):
     def asset(self, name: str) -> Asset:
         """The asset of that name, as it is now. Raises NotFound."""
 
+    def topics(self) -> list[Asset]:
+        """Every topic."""
+
     def take(self, sendings: Sequence[Sending]) -> list[Receipt | Exception]:
         """Take events of many senders into their topics; durable on return."""
 

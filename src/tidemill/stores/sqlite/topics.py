@@ -37,7 +37,6 @@ DELIVERY = frozenset(
         "receivedAt",
         "received_at",
         "originalTimestamp",
-        "original_timestamp",
         "correctedTimestamp",
         "corrected_timestamp",
         "corrected_at",
@@ -49,6 +48,9 @@ DELIVERY = frozenset(
     }
 )
 """Fields that say how an event was delivered, not what happened: they do not count as content."""
+
+ORIGINAL, CORRECTED = "original_timestamp", "event_time"
+"""An event that keeps its sender's time had its own corrected by when it was sent: only the sender's is content."""
 
 FEW_IDS = 16
 """Up to so many ids are bound one by one; more are handed to SQLite as one JSON list."""
@@ -62,6 +64,8 @@ _encode = msgspec.json.Encoder(order="sorted", decimal_format="number").encode
 def content(line: bytes) -> bytes:
     """A hash of what an event says."""
     event = {name: value for name, value in _decode(line).items() if name not in DELIVERY}
+    if ORIGINAL in event:
+        event.pop(CORRECTED, None)
     return hashlib.sha256(_encode(event)).digest()
 
 
