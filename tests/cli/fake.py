@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tidemill.core.errors import NotFound, UserError
 from tidemill.core.model import Asset, AssetKind, Column
@@ -95,6 +95,7 @@ class FakeMill:
     # ------------------------------------------------------------------------------------- being served
 
     server = ServerWords()
+    hooks: ClassVar[dict[str, Any]] = {}
 
     def asset(self, name: str) -> Asset:
         self._known(name)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -19,6 +22,9 @@ from tidemill.server.app import create_app
 from tidemill.server.local import LocalServer
 
 TOKEN = "owner"
+NODE = Path(__file__).parent / "node"
+NODE_CACHE = Path(__file__).resolve().parents[2] / ".venv" / "node"
+NODE_MODULES = ("@segment/analytics-node", "@octokit/webhooks-examples")
 
 PROJECT = """[project]
 name = "front"
@@ -57,6 +63,36 @@ group_id = "varchar"
 [assets.clicks]
 kind = "topic"
 tracking = ["track", "page"]
+
+[hooks.standard]
+secret = ["${HOOK_NEW}", "${HOOK_OLD}"]
+asset = "hooked"
+
+[hooks.public]
+secret = "${HOOK_PUBLIC}"
+asset = "hooked"
+
+[hooks.github]
+scheme = "github"
+secret = "${HOOK_GITHUB}"
+
+[hooks.stripe]
+scheme = "stripe"
+secret = "${HOOK_STRIPE}"
+asset = "payments"
+tolerance = "10m"
+
+[hooks.shopify]
+scheme = "shopify"
+secret = "file:shopify.secret"
+
+[hooks.unset]
+secret = "${HOOK_UNSET}"
+
+[assets.payments]
+kind = "topic"
+[assets.payments.columns]
+livemode = "boolean"
 
 [assets.outside]
 kind = "external"
@@ -138,3 +174,22 @@ def served(folder: Path, text: str, around: Callable[[ASGIApp], ASGIApp] = lambd
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     with served(tmp_path_factory.mktemp("front") / "project", PROJECT) as front:
         yield front
+
+
+@pytest.fixture(scope="session")
+def node_folder() -> Path:
+    """A folder with our script and the packages it needs; kept from one run of the tests to the next."""
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        pytest.skip("node and npm are not on this machine")
+    NODE_CACHE.mkdir(parents=True, exist_ok=True)
+    with (NODE_CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
+        for name in ("package.json", "send.mjs"):
+            shutil.copy(NODE / name, NODE_CACHE / name)
+        if not all((NODE_CACHE / "node_modules" / name).is_dir() for name in NODE_MODULES):
+            command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent"]
+            done = subprocess.run(command, cwd=NODE_CACHE, capture_output=True, text=True, timeout=120, check=False)
+            if done.returncode:
+                pytest.skip(f"npm cannot install the packages here: {done.stderr.strip()[-200:]}")
+    return NODE_CACHE

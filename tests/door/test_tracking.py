@@ -6,7 +6,6 @@ import base64
 import datetime as dt
 import itertools
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +17,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tests.door.conftest import PROJECT, Front, served
 
-NODE = Path(__file__).parent / "node"
-CACHE = Path(__file__).resolve().parents[2] / ".venv" / "node"
 NUMBERS = itertools.count()
 
 
@@ -119,30 +116,13 @@ def test_the_python_client_loses_nothing_and_doubles_nothing(
     assert front.mill.dead(asset="site") == []
 
 
-@pytest.fixture(scope="session")
-def node_client() -> Path:
-    """The folder of the script with the client installed beside it; kept from one run of the tests to the next."""
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        pytest.skip("node and npm are not on this machine")
-    CACHE.mkdir(parents=True, exist_ok=True)
-    for name in ("package.json", "send.mjs"):
-        shutil.copy(NODE / name, CACHE / name)
-    if not (CACHE / "node_modules" / "@segment" / "analytics-node").is_dir():
-        command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent"]
-        done = subprocess.run(command, cwd=CACHE, capture_output=True, text=True, timeout=120, check=False)
-        if done.returncode:
-            pytest.skip(f"npm cannot install the client here: {done.stderr.strip()[-200:]}")
-    return CACHE
-
-
 def test_the_node_client_loses_nothing_and_doubles_nothing(
-    failing_front: tuple[Front, Failing], node_client: Path
+    failing_front: tuple[Front, Failing], node_folder: Path
 ) -> None:
     front, failing = failing_front
     failing.script = iter([500, -500, None, -503])
     command = ["node", "send.mjs", f"http://{front.address}", "30"]
-    done = subprocess.run(command, cwd=node_client, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=node_folder, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     found = front.rows("select properties from site where event = 'From Node'")
     assert sorted(json.loads(row["properties"])["number"] for row in found) == list(range(30))

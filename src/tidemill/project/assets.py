@@ -84,6 +84,7 @@ WORDS: Mapping[str, Word] = {
     "retention": Word("", positive_duration, (AssetKind.TOPIC,)),
     "tracking": Word("", _tracking, (AssetKind.TOPIC,)),
     "cloudevents": Word("", _flag, (AssetKind.TOPIC,)),
+    "hooks": Word("", _flag, (AssetKind.TOPIC,)),
     "path": Word("path", text, _ON_DISK),
     "format": Word("format", partial(_one_of, FORMATS), _ON_DISK),
     "schema": Word("", partial(_one_of, ("strict", "ignore")), (AssetKind.FILES,)),
@@ -109,6 +110,10 @@ _GIVEN = {
     "cloudevents": ("event_id", {
         "event_id": "varchar", "id": "varchar", "source": "varchar", "type": "varchar", "subject": "varchar",
         "event_time": "timestamp", "datacontenttype": "varchar", "data": "json",
+    }),
+    "hooks": ("event_id", {
+        "hook": "varchar", "event_id": "varchar", "type": "varchar", "event_time": "timestamp",
+        "received_at": "timestamp", "payload": "json",
     }),
 }  # fmt: skip
 """What a topic gets by one word: the column that identifies its events, and columns beside those it declares."""

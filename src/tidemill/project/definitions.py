@@ -14,6 +14,7 @@ from typing import Any
 
 from tidemill.core.errors import DefinitionError
 from tidemill.core.model import Asset, Job
+from tidemill.project.hooks import Hook
 from tidemill.project.serving import ServerWords
 
 __all__ = ["Definitions"]
@@ -37,6 +38,7 @@ class Definitions:
     views: dict[str, str] = field(default_factory=dict)
     connections: dict[str, Mapping[str, object]] = field(default_factory=dict)
     settings: dict[str, Mapping[str, object]] = field(default_factory=dict)
+    hooks: dict[str, Hook] = field(default_factory=dict)
     server: ServerWords = field(default_factory=ServerWords)
     problems: list[DefinitionError] = field(default_factory=list)
     warnings: list[DefinitionError] = field(default_factory=list)

@@ -127,6 +127,7 @@ def _take_assets(machine: Machine, loaded: Definitions, refused: dict[str, Defin
     machine.definitions.views.update(loaded.views)
     machine.definitions.problems = loaded.problems
     machine.definitions.server = loaded.server
+    machine.definitions.hooks = loaded.hooks
     wiring.declare_topics(machine, {n: a for n, a in fresh.items() if a.kind is AssetKind.TOPIC})
 
 

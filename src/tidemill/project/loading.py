@@ -19,6 +19,7 @@ from tidemill.core.model import Asset, AssetKind, Job, Place
 from tidemill.project import commands, pyjobs, sqljobs
 from tidemill.project.assets import asset_of
 from tidemill.project.definitions import Definitions
+from tidemill.project.hooks import hook_of
 from tidemill.project.identity import Draft
 from tidemill.project.inference import adopt_asset_words, infer, settled
 from tidemill.project.secrets import referenced
@@ -31,7 +32,7 @@ __all__ = ["STATE", "load"]
 
 STATE = ".tidemill"
 _CACHE = "definitions-cache.json"
-_TABLES = ("project", "connections", "assets", "jobs", "server")
+_TABLES = ("project", "connections", "assets", "jobs", "server", "hooks")
 _SETTINGS = ("alarms",)
 
 
@@ -135,9 +136,26 @@ class _Load:
                 setattr(self.loaded, key, value)
 
     def read_assets(self) -> None:
-        """[assets.*]."""
+        """[hooks.*], then [assets.*]: a topic that a hook lands in has columns given, and need not be declared."""
+        self.read_hooks()
+        targets = {hook.asset: hook for hook in self.loaded.hooks.values()}
         for name, said in self.subtables("assets"):
-            self.keep_asset(name, said, self.places("assets", name))
+            given = {"hooks": True} if name in targets and said.get("kind") == "topic" else {}
+            self.keep_asset(name, {**said, **given}, self.places("assets", name))
+        for name, hook in targets.items():
+            known = self.loaded.assets.get(name)
+            if known is not None and known.kind is not AssetKind.TOPIC:
+                self.problem(f"hook {hook.name}: {name} is no topic", hook.place, "name a topic")
+            elif name not in self.table("assets"):
+                self.keep_asset(name, {"kind": "topic", "hooks": True}, self.places("hooks", hook.name))
+
+    def read_hooks(self) -> None:
+        """[hooks.*]."""
+        for name, said in self.subtables("hooks"):
+            hook, problems = hook_of(name, said, self.loaded.folder, self.places("hooks", name))
+            self.loaded.problems += problems
+            if hook is not None:
+                self.loaded.hooks[name] = hook
 
     def places(self, *path: str) -> Callable[..., Place]:
         """Where a table and the words in it stand."""

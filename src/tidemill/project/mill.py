@@ -8,7 +8,7 @@ Rules of this file:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,6 +22,7 @@ from tidemill.core.ports import Head, Receipt, RunRecord, Sending
 from tidemill.project import living, reports, wiring
 from tidemill.project.alarms import alarms
 from tidemill.project.checking import drop_contradictions
+from tidemill.project.hooks import Hook
 from tidemill.project.loading import load
 from tidemill.project.operations import Json, Progress
 from tidemill.project.owner import Owner, acquire
@@ -343,6 +344,11 @@ class Mill:
     def server(self) -> ServerWords:
         """What `[server]` says now."""
         return self.machine.definitions.server
+
+    @property
+    def hooks(self) -> Mapping[str, Hook]:
+        """The hooks by name, as they are declared now."""
+        return self.machine.definitions.hooks
 
     def asset(self, name: str) -> Asset:
         """The asset of that name, as it is now. Raises NotFound."""

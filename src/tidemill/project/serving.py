@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from tidemill.core.errors import DefinitionError
 from tidemill.core.model import Asset, Place
 from tidemill.core.ports import Receipt, Sending
+from tidemill.project.hooks import Hook
 from tidemill.project.operations import Operations
 from tidemill.project.words import nearest
 
@@ -107,6 +108,10 @@ class Served(Operations, Protocol):
     @property
     def server(self) -> ServerWords:
         """What `[server]` says now."""
+
+    @property
+    def hooks(self) -> Mapping[str, Hook]:
+        """The hooks by name, as they are declared now."""
 
     def asset(self, name: str) -> Asset:
         """The asset of that name, as it is now. Raises NotFound."""

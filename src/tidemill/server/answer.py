@@ -29,6 +29,7 @@ LOG = logging.getLogger("tidemill.server")
 
 STATUS: tuple[tuple[type[TidemillError], int], ...] = (
     (refusals.NotAllowed, 401),
+    (refusals.WrongSignature, 401),
     (refusals.Stranger, 403),
     (refusals.TooSlow, 408),
     (refusals.TooLarge, 413),

@@ -32,6 +32,7 @@ from tidemill.server.committer import Committer
 from tidemill.server.door import Door
 from tidemill.server.events import Events
 from tidemill.server.front import Front
+from tidemill.server.hooks import Hooks
 from tidemill.server.tracking import ADDRESSES, Tracking
 
 __all__ = ["CALLS_MAX", "RUNS_MAX", "create_app"]
@@ -54,11 +55,16 @@ def create_app(served: Served, *, token: str, is_open: bool = False) -> Front:
     committer = Committer(served.take, limits.waiting_requests_max)
     room = Room(limits)
     events = Events(served, door, committer, room)
-    tracking = Tracking(served, committer, room)
-    return Front(door, committer, events, _pages(served, door, events, tracking))
+    tracking, hooks = Tracking(served, committer, room), Hooks(served, committer, room)
+    arrivals = [
+        Route("/v1/assets/{asset}/events", events, methods=["POST"]),
+        Route("/v1/hooks/{name}", door.signed(hooks), methods=["POST"]),
+        *(Route(path, door.open(tracking), methods=["POST"]) for path in ADDRESSES),
+    ]
+    return Front(door, committer, events, _pages(served, door, arrivals))
 
 
-def _pages(served: Served, door: Door, events: Events, tracking: Tracking) -> Starlette:
+def _pages(served: Served, door: Door, arrivals: list[Route]) -> Starlette:
     routes = _Routes(served)
     gets = {
         "/v1/assets": routes.assets,
@@ -74,8 +80,7 @@ def _pages(served: Served, door: Door, events: Events, tracking: Tracking) -> St
             Route("/healthz", door.public(_healthz), methods=["GET"]),
             Route("/v1/owner", door.guarded(_owner), methods=["GET"]),
             Route("/v1/operations/{name}", door.guarded(routes.operation), methods=["POST"]),
-            Route("/v1/assets/{asset}/events", events, methods=["POST"]),
-            *(Route(path, door.open(tracking), methods=["POST"]) for path in ADDRESSES),
+            *arrivals,
             *(Route(path, door.open(endpoint), methods=["GET"]) for path, endpoint in gets.items()),
         ],
         exception_handlers={404: _unknown, 405: _wrong_method},

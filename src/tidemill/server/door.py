@@ -21,7 +21,7 @@ from starlette.responses import Response
 
 from tidemill.project.serving import Limits
 from tidemill.server.answer import error_answer
-from tidemill.server.refusals import AddressTooLong, HeadersTooLarge, NotAllowed, Stranger
+from tidemill.server.refusals import AddressTooLong, HeadersTooLarge, Left, NotAllowed, Stranger
 
 __all__ = ["Door", "Endpoint", "is_loopback"]
 
@@ -44,6 +44,10 @@ class Door:
         """An endpoint that wants the token unless the server is open."""
         return self._behind(endpoint, wants_token=not self._is_open)
 
+    def signed(self, endpoint: Endpoint) -> Endpoint:
+        """An endpoint whose requests prove themselves by a signature; where users may not ask, the token is wanted."""
+        return self.open(endpoint) if not self._is_open else _answering(endpoint)
+
     def public(self, endpoint: Endpoint) -> Endpoint:
         """An endpoint that gives nothing away."""
         return self._behind(endpoint, wants_token=False)
@@ -65,19 +69,30 @@ class Door:
             raise HeadersTooLarge(f"more than {limits.header_bytes_max} bytes of headers", mend="send fewer")
 
     def _behind(self, endpoint: Endpoint, *, wants_token: bool) -> Endpoint:
-        async def answered(request: Request) -> Response:
-            try:
-                self.admit(request.headers, wants_token=wants_token)
-                return await endpoint(request)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the sender gets an answer and the log the trace
-                return error_answer(error)
+        async def admitted(request: Request) -> Response:
+            self.admit(request.headers, wants_token=wants_token)
+            return await endpoint(request)
 
-        return answered
+        return _answering(admitted)
 
     def _check_token(self, headers: Headers) -> None:
         kind, _, token = headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not secrets.compare_digest(token.encode(), self._token.encode()):
             raise NotAllowed("this needs the token of the owner", mend="send Authorization: Bearer TOKEN")
+
+
+def _answering(endpoint: Endpoint) -> Endpoint:
+    """An endpoint whose errors are answers."""
+
+    async def answered(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except Left:
+            return Response(status_code=400)  # nobody is there to read it
+        except Exception as error:  # noqa: BLE001 - whatever it is, the sender gets an answer and the log the trace
+            return error_answer(error)
+
+    return answered
 
 
 def is_loopback(host: str) -> bool:

@@ -15,12 +15,17 @@ __all__ = [
     "Stranger",
     "TooLarge",
     "TooSlow",
+    "WrongSignature",
     "WrongType",
 ]
 
 
 class NotAllowed(UserError):
     """Whoever asks did not say who they are, or may not do this."""
+
+
+class WrongSignature(UserError):
+    """A webhook that is not signed by whom it says, or was signed too long ago."""
 
 
 class Stranger(UserError):
