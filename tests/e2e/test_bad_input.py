@@ -6,6 +6,7 @@ import pytest
 
 from tests.e2e.conftest import ORDERS, Project, alarms, job_state, order, ran, rows
 from tidemill.core.errors import TidemillError
+from tidemill.project.checking import check
 
 FILES = '[assets.readings]\nkind = "files"\npath = "in/{site}.%s"\nformat = "%s"\n[assets.readings.columns]\nname = "varchar"\nvalue = "integer"\n'
 
@@ -201,3 +202,38 @@ def test_a_job_that_fails_for_everyone_says_why_in_status_and_explain(project: P
         assert job_state(mill, "j") == "held"
         assert any("ada" in reason for reason in alarms(mill))
         assert "ada" in " ".join(mill.explain("j")["because"])
+
+
+LINES = {
+    "an unknown column": ("select id,\n  amonut\nfrom orders", 4, "unknown column 'amonut'"),
+    "an unknown column of a reader of a view": ("select id,\n  amonut\nfrom big", 4, "unknown column 'amonut'"),
+    "a function that is not there": ("select id,\n\n  frobnicate(amount)\nfrom orders", 5, "frobnicate"),
+    "a function of other types": ("select id,\n  sum(customer)\nfrom orders group by all", 4, "sum(VARCHAR)"),
+}
+
+
+@pytest.mark.parametrize("case", LINES)
+def test_an_error_in_sql_stands_at_its_own_line(project: Project, case: str) -> None:
+    sql, line, said = LINES[case]
+    view = "-- materialized: view\nselect id, customer, amount from orders"
+    project.write({"tidemill.toml": ORDERS, "jobs/big.sql": view, "jobs/j.sql": f"-- mode: realtime\n\n{sql}"})
+    found = check(project.folder).problems
+    assert [(problem.place, said in problem.message) for problem in found] == [(f"jobs/j.sql:{line}", True)]
+    with project.open() as mill:
+        mill.emit("orders", [order(1, "ada")])
+        assert ran(mill)["failed"] == 1
+        assert mill.runs()[0]["error"].startswith(f"jobs/j.sql:{line}: ")
+
+
+def test_what_is_wrong_in_a_view_is_said_of_the_view_and_not_of_its_readers(project: Project) -> None:
+    project.write(
+        {
+            "tidemill.toml": ORDERS,
+            "jobs/big.sql": "-- materialized: view\nselect id,\n  amonut\nfrom orders",
+            "jobs/bigger.sql": "-- materialized: view\nselect id from big",
+            "jobs/j.sql": "select id from bigger",
+            "jobs/fine.sql": "select id from orders",
+        }
+    )
+    (problem,) = check(project.folder).problems
+    assert str(problem) == "jobs/big.sql:3: unknown column 'amonut'\n  mend: did you mean 'amount'?"

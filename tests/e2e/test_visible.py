@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tests.e2e.conftest import ORDERS, Project, Row, alarms, order, ran, rows, until, watching
 
@@ -108,3 +109,26 @@ def test_under_watch_a_file_in_a_folder_elsewhere_is_found_by_watching(project: 
         until(lambda: mill.machine.landings, "the first look")
         (elsewhere / "s.csv").write_text("name,value\na,1\n")
         until(lambda: rows(mill, "select n from count") == [(1,)])
+
+
+def test_a_definition_saved_just_before_a_run_is_loaded_or_told(project: Project, started: Any) -> None:
+    project.write({"tidemill.toml": ORDERS, "jobs/per.sql": "-- mode: realtime\nselect customer from orders"})
+    process = started(project, "serve", "--port", "0", "--json")
+    assert process.stdout.readline()
+    project.json("emit", "orders", "--row", json.dumps(order(1)))
+    until(lambda: project.json("query", "select * from per") == [{"customer": "ada"}])
+    project.write({"jobs/per.sql": "-- mode: realtime\nselect customer,\n  amonut\nfrom orders"})
+    done = project.cli("run", code=2)
+    assert "definition: jobs/per.sql:3: unknown column 'amonut'" in done.stderr
+    assert project.json("run", code=2)["failed"] == 0
+    project.json("emit", "orders", "--row", json.dumps(order(2, "bob")))
+    project.cli("run", code=2)
+    assert len(project.json("query", "select * from per")) == 2  # the old definition works on
+    project.write(
+        {
+            "jobs/per.sql": "-- mode: realtime\nselect customer from orders",
+            "jobs/n.sql": "select 1 as one, id from orders",
+        }
+    )
+    assert project.json("run")["failed"] == 0
+    assert len(project.json("query", "select * from n")) == 2

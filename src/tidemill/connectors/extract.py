@@ -8,10 +8,11 @@ Rules of this file:
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -22,8 +23,9 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from tidemill.core.errors import DefinitionError
+from tidemill.core.model import Column
 
-__all__ = ["FORMATS", "write_extract"]
+__all__ = ["FORMATS", "reading", "write_extract"]
 
 
 def _write_csv(table: pa.Table, path: Path) -> None:
@@ -77,3 +79,52 @@ def write_extract(table: pa.Table, path: Path, form: str) -> str:
     finally:
         os.close(folder)
     return digest
+
+
+def reading(path: Path, form: str, columns: Sequence[Column]) -> str:
+    """The SELECT (of DuckDB) that reads an extract back, with these columns and types where it has them.
+
+    An extract that was never written has the columns and no rows. Where the file's columns are others, because the job
+    changed since, they are read as the file has them (of csv as text).
+    """
+    is_empty = not path.exists() or (form == "ndjson" and not path.stat().st_size)
+    if is_empty:
+        return f"select {', '.join(f'null::{c.type} as {_quoted(c.name)}' for c in columns)} where false"
+    if form == "parquet":
+        return f"select * from read_parquet({_literal(str(path))})"
+    return _reading_ndjson(path, columns) if form == "ndjson" else _reading_csv(path, columns)
+
+
+def _reading_ndjson(path: Path, columns: Sequence[Column]) -> str:
+    with path.open(encoding="utf-8") as lines:
+        names = list(json.loads(lines.readline()))
+    is_same = names == [column.name for column in columns]
+    shape = ", ".join(f"{_literal(column.name)}: {_literal(column.type)}" for column in columns)
+    typed = f", columns = {{{shape}}}" if is_same else ""
+    return f"select * from read_json({_literal(str(path))}, format = 'newline_delimited'{typed})"
+
+
+def _reading_csv(path: Path, columns: Sequence[Column]) -> str:
+    with path.open(newline="", encoding="utf-8") as lines:
+        names = next(csv.reader(lines), [])
+    is_same = names == [column.name for column in columns]
+    casts = {column.name: column.type for column in columns if is_same and not _is_nested(column.type)}
+    chosen = [f"{_quoted(n)}::{casts[n]} as {_quoted(n)}" if n in casts else _quoted(n) for n in names]
+    shape = ", ".join(f"{_literal(name)}: 'varchar'" for name in names)
+    return (
+        f"select {', '.join(chosen)} from read_csv({_literal(str(path))}, auto_detect = false, header = true, "
+        f"delim = ',', quote = '\"', escape = '\"', nullstr = '', allow_quoted_nulls = false, columns = {{{shape}}})"
+    )
+
+
+def _is_nested(kind: str) -> bool:
+    """Whether csv has the values of a type as JSON text."""
+    return kind.endswith("]") or kind.startswith(("struct", "map", "union"))
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -9,17 +9,22 @@ Rules of this file:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from tidemill.core.change import Appended, ArrowStream, Became, Images, Output, Replaced, Slice, Statement
+from tidemill.core.errors import DefinitionError, UserError
 from tidemill.core.model import Asset, AssetKind, Column, Home, Job, Materialized
 from tidemill.core.ports import Plan, Reader, Work
 from tidemill.sql import SqlPlan, plan
 
 __all__ = ["DuckDBEngine", "Evaluator"]
+
+_ABOUT = re.compile(r"with name (\w+) does not exist|'(\w+)\(|column \"(\w+)\"")
+"""What a message of the database names: a function that is not there, one with other arguments, a column."""
 
 
 class Evaluator(Protocol):
@@ -33,27 +38,56 @@ class Evaluator(Protocol):
 
 
 class DuckDBEngine:
-    """Plans and computes SQL jobs. `assets` answers with the definition of an input, `views` with all views' SQL."""
+    """Plans and computes SQL jobs. `assets` answers with the definition of an input, `views` with all views' SQL.
+
+    `written` gives the SQL of a job as the user wrote it, and the line it starts on: asked only to say where an error is.
+    """
 
     def __init__(
         self,
         evaluator: Evaluator,
         assets: Callable[[str], Asset],
         views: Callable[[], Mapping[str, str]],
+        written: Callable[[Job], tuple[str, int] | None] = lambda _job: None,
     ) -> None:
         self._evaluator = evaluator
         self._assets = assets
         self._views = views
+        self._written = written
 
     def plan(self, job: Job, inputs: Mapping[str, Asset]) -> Plan:
         """Decide how the job is maintained. Raises DefinitionError."""
         schemas = {name: _schema(asset) for name, asset in inputs.items()}
-        made = plan(job.transform, schemas, job.place.file, max(1, job.place.line), self._views())
-        columns = self._columns(made, inputs)
+        try:
+            made = plan(job.transform, schemas, job.place.file, max(1, job.place.line), self._views())
+        except DefinitionError as error:
+            raise self._where_it_is_written(job, schemas) or error from error
+        columns = self._described(job, made, inputs)
         key = job.key if job.key is not None else made.key
         kind = "recompute" if job.materialized is Materialized.EXTRACT else made.kind
         statement = made.statement if kind == made.kind else _recomputing(made)
         return Plan(kind, columns, key, made.reason, statement, is_mirrored=kind == "recompute")
+
+    def _where_it_is_written(self, job: Job, schemas: Mapping[str, Any]) -> DefinitionError | None:
+        """The same error with its line in the user's file; a job's own text has views put in and no lines left."""
+        written = self._written(job)
+        if written is None:
+            return None
+        try:
+            plan(written[0], schemas, job.place.file, written[1], self._views())
+        except DefinitionError as error:
+            return error
+        return None  # the file was changed since
+
+    def _described(self, job: Job, made: SqlPlan, inputs: Mapping[str, Asset]) -> tuple[Column, ...]:
+        """The columns; what only the database finds wrong (a function, a type) is said with its line too."""
+        try:
+            return self._columns(made, inputs)
+        except UserError as error:
+            text, line = self._written(job) or ("", max(1, job.place.line))
+            message = error.message.partition("\n")[0]
+            place = f"{job.place.file}:{line + _lines_before(text, message)}"
+            raise DefinitionError(message, place=place, mend=error.mend) from error
 
     def _columns(self, made: SqlPlan, inputs: Mapping[str, Asset]) -> tuple[Column, ...]:
         if any(not asset.columns for asset in inputs.values()):
@@ -100,6 +134,13 @@ class DuckDBEngine:
             statement = Statement(work.plan.statement, {asset.name: reader.read(part)})
         rows: ArrowStream = self._evaluator.evaluate(statement)
         return rows
+
+
+def _lines_before(text: str, message: str) -> int:
+    """How many lines stand before the function or column that a message of the database is about."""
+    about = _ABOUT.search(message)
+    found = re.search(rf"\b{re.escape(about[1] or about[2] or about[3])}\b", text, re.IGNORECASE) if about else None
+    return text.count("\n", 0, found.start()) if found else max(0, len(text) - len(text.lstrip("\n")))
 
 
 def _schema(asset: Asset) -> dict[str, str] | None:

@@ -8,16 +8,20 @@ Rules of this file:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from tidemill.core.errors import DefinitionError, TidemillError
 from tidemill.core.mapping import ObjectMapping
-from tidemill.core.model import Takes
+from tidemill.core.model import Job, Takes
 from tidemill.engines.duckdb import DuckDBEngine
 from tidemill.engines.python import PythonEngine
 from tidemill.project.definitions import Definitions
 from tidemill.project.loading import load
+from tidemill.project.sqljobs import written
 from tidemill.runtime.catalog import Catalog
+from tidemill.sql import analyse
 from tidemill.stores.duckdb import DuckDBStore
 
 __all__ = ["check", "drop_contradictions"]
@@ -50,18 +54,32 @@ def drop_contradictions(loaded: Definitions) -> None:
 def _unplannable(loaded: Definitions, store: DuckDBStore) -> list[DefinitionError]:
     catalog = Catalog(dict(loaded.assets), dict(loaded.jobs), timezone=loaded.timezone)
     python = PythonEngine(loaded.jobs.values(), loaded.functions)
-    sql = DuckDBEngine(store, catalog.asset, lambda: loaded.views)
+    sql = DuckDBEngine(store, catalog.asset, lambda: loaded.views, lambda job: written(loaded.folder, job))
     catalog.engines = {Takes.SQL: sql, **dict.fromkeys((Takes.ROW, Takes.TABLE, Takes.FULL, Takes.RUN), python)}
     problems: dict[str, DefinitionError] = {}
-    for job in loaded.jobs.values():
+    broken: set[str] = set()
+    for job in (*_views(loaded), *loaded.jobs.values()):
+        if broken & set(loaded.named.get(job.name, ())):
+            broken |= {job.name} & set(loaded.views)
+            continue  # a view that it reads is wrong, and has been told
         try:
             catalog.plan(job)
         except KeyError:
             continue  # what it reads, or what that is made of, is not there: loading has said so
-        except DefinitionError as error:
-            problems.setdefault(str(error), error)
         except TidemillError as error:
             found = DefinitionError(error.message, place=error.place or str(job.place), mend=error.mend)
             problems.setdefault(str(found), found)
+            broken |= {job.name} & set(loaded.views)
     python.close()
     return list(problems.values())
+
+
+def _views(loaded: Definitions) -> Iterator[Job]:
+    """Views as jobs that nobody runs, those first that others read, so that what is wrong in one is told of it alone."""
+    known = {name.lower(): name for name in loaded.assets}
+    graph = {name: [read for read in loaded.named.get(name, ()) if read in loaded.views] for name in loaded.views}
+    for name in TopologicalSorter(graph).static_order():
+        text = loaded.views[name]
+        inputs = tuple(known.get(read.lower(), read) for read in analyse(text, name).inputs)
+        place = loaded.assets[name].place
+        yield Job(name, inputs, (name,), Takes.SQL, text, f"view {name}", place=place)

@@ -25,8 +25,9 @@ class Definitions:
     """A loaded project.
 
     `jobs` are those that run; `functions` holds the callable of each Python job by job name; `views` maps the name of
-    a view to its SQL (views have no job: their SQL stands in their readers). `settings` are the tables of tidemill.toml
-    that other rooms read (`[alarms]`); `server` are the words of `[server]`.
+    a view to its SQL (views have no job: their SQL stands in their readers), and `named` what the SQL of each view, and of
+    each job that reads one, names. `settings` are the tables of tidemill.toml that other rooms read (`[alarms]`);
+    `server` are the words of `[server]`.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class Definitions:
     jobs: dict[str, Job] = field(default_factory=dict)
     functions: dict[str, Callable[..., Any]] = field(default_factory=dict)
     views: dict[str, str] = field(default_factory=dict)
+    named: dict[str, tuple[str, ...]] = field(default_factory=dict)
     connections: dict[str, Mapping[str, object]] = field(default_factory=dict)
     settings: dict[str, Mapping[str, object]] = field(default_factory=dict)
     hooks: dict[str, Hook] = field(default_factory=dict)

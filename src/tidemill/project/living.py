@@ -125,6 +125,7 @@ def _take_assets(machine: Machine, loaded: Definitions, refused: dict[str, Defin
     machine.definitions.assets.update(fresh)
     machine.definitions.views.clear()
     machine.definitions.views.update(loaded.views)
+    machine.definitions.named = loaded.named
     machine.definitions.problems = loaded.problems
     machine.definitions.server = loaded.server
     machine.definitions.hooks = loaded.hooks

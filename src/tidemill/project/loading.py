@@ -233,13 +233,18 @@ class _Load:
     def keep_views(self, views: Mapping[str, sqljobs.SqlFile]) -> None:
         """Views with the views they read put in."""
         for name, view in views.items():
+            spelled = view.name if name == view.name.lower() else name
             try:
                 others = {other: found for other, found in views.items() if other != name}
-                self.loaded.views[view.name if name == view.name.lower() else name] = sqljobs.expanded(
-                    view, others
-                ).read.query.text
+                self.loaded.views[spelled] = sqljobs.expanded(view, others).read.query.text
             except DefinitionError as error:
                 self.loaded.problems.append(error)
+            self.keep_named(spelled, view)
+
+    def keep_named(self, name: str, sql: sqljobs.SqlFile) -> None:
+        """What a SQL text names, spelled as the catalogue does."""
+        known = {known.lower(): known for known in self.loaded.assets}
+        self.loaded.named[name] = tuple(known.get(each.lower(), each) for each in sql.read.query.inputs)
 
     def add_sql_job(
         self, sql: sqljobs.SqlFile, views: Mapping[str, sqljobs.SqlFile], known: Mapping[str, Asset]
@@ -251,6 +256,8 @@ class _Load:
             self.loaded.problems.append(error)
             return
         draft, problems = sqljobs.built(whole, self.overrides(sql.name), self.places("jobs", sql.name), known)
+        if whole is not sql:
+            self.keep_named(sql.name, sql)
         for name, line in zip(sql.read.query.inputs, sql.read.query.lines, strict=True):
             self.input_places[sql.name, name.lower()] = Place(sql.file, line)
         self.keep(draft, problems)

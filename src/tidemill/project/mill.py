@@ -19,7 +19,7 @@ from tidemill.core.errors import NotFound, OperatorError, UserError
 from tidemill.core.event import Defined, Landed, Paused, Requested, Resumed
 from tidemill.core.model import Asset, AssetKind, Job, Mode
 from tidemill.core.ports import Head, Receipt, RunRecord, Sending
-from tidemill.project import living, reports, wiring
+from tidemill.project import living, querying, reports, wiring
 from tidemill.project.alarms import alarms
 from tidemill.project.checking import drop_contradictions
 from tidemill.project.hooks import Hook
@@ -90,6 +90,7 @@ class Mill:
         self._closing = threading.Lock()
         self._running = threading.Lock()
         self._is_closed = False
+        self._watch: Watch | None = None
         self.on_close: Callable[[], None] = lambda: None
         if opened_for in ("run", "watch"):
             living.forget_absent(machine)
@@ -182,6 +183,8 @@ class Mill:
 
     def run(self, jobs: Sequence[str] = (), *, force: bool = False, progress: Progress | None = None) -> Json:
         """Do all that is due and stop when idle."""
+        if self._watch is not None:
+            self._watch.refresh()
         for name in jobs:
             self._job(name)
         counts = _Counts(progress)
@@ -222,7 +225,8 @@ class Mill:
         """Follow files, definitions and time until told to stop; what a change makes due runs at once."""
         self.machine.loop.post(Requested(self.machine.clock.now()))
         self.machine.loop.when_idle()
-        Watch(self.machine, self.env, applies_at_once=self.opened_for != "serve").run(stop)
+        self._watch = Watch(self.machine, self.env, applies_at_once=self.opened_for != "serve")
+        self._watch.run(stop)
 
     def _until_idle(self) -> None:
         idle = self.machine.loop.when_idle()
@@ -238,7 +242,7 @@ class Mill:
 
     def arrow(self, sql: str) -> Any:
         """The rows of a query over assets, as an Arrow table."""
-        return reports.answer(self.machine, sql)
+        return querying.answer(self.machine, sql)
 
     def map(self) -> list[Json]:
         """The object mapping."""

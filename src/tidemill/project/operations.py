@@ -47,7 +47,10 @@ class Operations(Protocol):
         """The object mapping: `[{job, inputs, outputs, mode}]`."""
 
     def assets(self) -> list[Json]:
-        """Every asset: `[{asset, kind, columns: {name: type}, key, writer, readers, description, owner, tags}]`."""
+        """Every asset: `[{asset, kind, columns: {name: type}, key, writer, readers, reads, description, owner, tags}]`.
+
+        `readers` are jobs, and views that name it; `reads` is what a view names.
+        """
 
     def status(self) -> Json:
         """`{assets: [{asset, kind, head, rows, freshness_seconds}],

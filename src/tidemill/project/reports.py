@@ -21,17 +21,15 @@ import pyarrow as pa
 
 from tidemill.core.effect import pinned_key
 from tidemill.core.errors import NotFound, TidemillError, UserError
-from tidemill.core.model import Asset, AssetKind, Home, Job, Late, OnError, Takes
+from tidemill.core.model import Asset, AssetKind, Job, Late, OnError, Takes
 from tidemill.core.orchestrate import JobState, Phase
 from tidemill.core.ports import Plan, Progress
 from tidemill.project.alarms import alarms, parked, parked_by, rejected_files
 from tidemill.project.wiring import Machine
 from tidemill.runtime.gate import LetGo
 from tidemill.runtime.parking import standing
-from tidemill.sql import analyse, expand, parse
 
 __all__ = [
-    "answer",
     "assets",
     "backup",
     "dead_letters",
@@ -83,39 +81,6 @@ def plain(value: Any) -> Any:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
-def answer(machine: Machine, sql: str) -> pa.Table:
-    """The rows of a query; what it reads is brought to head, or made empty where nothing was written yet."""
-    query = analyse(sql, "query")
-    known = {name.lower(): name for name in machine.catalog.assets}
-    views = dict(machine.definitions.views)
-    inputs, text = list(query.inputs), sql
-    if any(name.lower() in {view.lower() for view in views} for name in inputs):
-        tree = expand(parse(sql, "query", 1), views, "query")
-        text = tree.sql(dialect="duckdb")
-        inputs = list(analyse(text, "query").inputs)
-    names = [found(machine.catalog.assets, known.get(name.lower(), name), "asset") for name in inputs]
-    machine.mirrors.catch_up_all(asset.name for asset in names if asset.kind is AssetKind.TOPIC)
-    _make_empty(machine, [asset for asset in names if asset.kind is not AssetKind.TOPIC])
-    return machine.tables.query(text)
-
-
-def _make_empty(machine: Machine, wanted: list[Asset]) -> None:
-    """An output that never ran exists and is empty."""
-    transaction = machine.tables.begin()
-    try:
-        made = 0
-        for asset in wanted:
-            if asset.home is Home.TABLES and transaction.head(asset.name).offset == 0:
-                shape = machine.catalog.table(asset.name)
-                if shape.columns:
-                    transaction.define(shape)
-                    made += 1
-        if made:
-            transaction.commit()
-    finally:
-        transaction.rollback()
-
-
 # --------------------------------------------------------------------------------------------- mapping
 
 
@@ -140,13 +105,21 @@ def assets(machine: Machine) -> list[dict[str, Any]]:
                 "columns": {column.name: column.type for column in asset.columns},
                 "key": list(asset.key),
                 "writer": next((job.name for job in jobs if name in job.outputs), None),
-                "readers": [job.name for job in jobs if name in job.inputs],
+                "readers": _readers(machine, name),
+                "reads": list(machine.definitions.named.get(name, ())) if asset.kind is AssetKind.VIEW else [],
                 "description": asset.description,
                 "owner": asset.owner,
                 "tags": list(asset.tags),
             }
         )
     return listed
+
+
+def _readers(machine: Machine, name: str) -> list[str]:
+    """The jobs that an asset starts, and the jobs and views that name a view or stand between."""
+    jobs = [job.name for job in machine.catalog.jobs.values() if name in job.inputs]
+    named = machine.definitions.named
+    return list(dict.fromkeys([*jobs, *(reader for reader in named if name in named[reader])]))
 
 
 def _shaped(machine: Machine, name: str) -> Asset:

@@ -28,7 +28,7 @@ from tidemill.sql.keys import derive_key
 from tidemill.sql.parse import compact, parse
 from tidemill.sql.views import expand
 
-__all__ = ["Cache", "Read", "SqlFile", "built", "expanded", "read_all"]
+__all__ = ["Cache", "Read", "SqlFile", "built", "expanded", "read_all", "written"]
 
 CACHE_FORMAT = f"1/{ANALYSIS_VERSION}"
 _WORTH_KEEPING = 100
@@ -198,6 +198,17 @@ def _problem(
 def _spelled(name: str, assets: Mapping[str, Asset]) -> str:
     found = assets.get(name.lower())
     return found.name if found else name
+
+
+def written(folder: Path, job: Job) -> tuple[str, int] | None:
+    """The SQL of a job as it stands in its file now, and the line it starts on; None where it is not to be had."""
+    if not job.place.file.endswith(".sql"):
+        return None
+    try:
+        header = parse_header((folder / job.place.file).read_text(encoding="utf-8-sig"), job.place.file)
+    except (OSError, UnicodeDecodeError, DefinitionError):
+        return None
+    return header.body, header.body_line
 
 
 def is_view(sql: SqlFile, overrides: Mapping[str, object]) -> bool:

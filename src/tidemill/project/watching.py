@@ -8,6 +8,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,7 @@ from tidemill.core.model import Asset, AssetKind, Home
 from tidemill.core.ports import Progress
 from tidemill.project import living, wiring
 from tidemill.project.loading import load
+from tidemill.project.toml import FILE
 from tidemill.project.wiring import Machine
 from tidemill.runtime.stability import DELAY_SECONDS
 
@@ -41,6 +43,8 @@ class Watch:
         self._unsettled: set[str] = {asset.name for asset in self._files()}
         self._wake = threading.Event()
         self._has_other_assets = False
+        self._reloading = threading.Lock()
+        self._loaded: frozenset[tuple[str, int, int]] = frozenset()
 
     def run(self, stop: threading.Event) -> None:
         """Follow until `stop` is set."""
@@ -128,7 +132,17 @@ class Watch:
             self._unsettled.update(asset.name for asset in self._files())
             self._wake.set()
 
+    def refresh(self) -> None:
+        """Take in definitions that were saved a moment ago and not heard of yet: who asks for a run means them too."""
+        if _stamps(self._machine.definitions.folder) != self._loaded:
+            self._reload()
+
     def _reload(self) -> None:
+        with self._reloading:
+            self._loaded = _stamps(self._machine.definitions.folder)
+            self._take_definitions()
+
+    def _take_definitions(self) -> None:
         machine = self._machine
         self._has_other_assets = True
         try:
@@ -157,7 +171,18 @@ def _is_ours(folder: Path, path: Path) -> bool:
 
 
 def _is_definition(path: Path) -> bool:
-    return path.name == "tidemill.toml" or (path.parts[:1] == ("jobs",) and path.suffix in (".sql", ".py"))
+    return path.name == FILE or (path.parts[:1] == ("jobs",) and path.suffix in (".sql", ".py"))
+
+
+def _stamps(folder: Path) -> frozenset[tuple[str, int, int]]:
+    """What changes when a definition is saved: every file of definitions with its time and size."""
+    paths = [folder / FILE, *(path for path in (folder / "jobs").rglob("*") if path.suffix in (".sql", ".py"))]
+    stamps = set()
+    for path in paths:
+        with contextlib.suppress(OSError):  # it went just now
+            found = path.stat()
+            stamps.add((str(path), found.st_mtime_ns, found.st_size))
+    return frozenset(stamps)
 
 
 def _needed_from(progress: Progress | None, asset: str) -> int:

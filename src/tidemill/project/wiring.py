@@ -29,6 +29,7 @@ from tidemill.project.definitions import Definitions
 from tidemill.project.effects import Effects
 from tidemill.project.runlogs import RunLogs
 from tidemill.project.schedule import moments_in
+from tidemill.project.sqljobs import written
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.gate import release
 from tidemill.runtime.journal import LedgerJournal, settle_reports
@@ -125,7 +126,7 @@ def _assembled(
     catalog = Catalog(assets=dict(definitions.assets), timezone=definitions.timezone)
     logs = RunLogs(folder / "logs")
     python = PythonEngine(definitions.jobs.values(), definitions.functions, logs.opened)
-    sql = DuckDBEngine(tables, catalog.asset, lambda: definitions.views)
+    sql = DuckDBEngine(tables, catalog.asset, lambda: definitions.views, lambda job: written(definitions.folder, job))
     catalog.engines = {Takes.SQL: sql, **dict.fromkeys((Takes.ROW, Takes.TABLE, Takes.FULL, Takes.RUN), python)}
     stores: dict[Home, Store] = {Home.LEDGER: ledger, Home.TABLES: tables}
     mirrors = Mirrors(catalog, tables, ledger)

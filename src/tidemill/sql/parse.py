@@ -16,12 +16,15 @@ from sqlglot.tokenizer_core import Token, TokenType
 
 from tidemill.core.errors import DefinitionError
 
-__all__ = ["DIALECT", "PARSER_VERSION", "compact", "line_of", "parse"]
+__all__ = ["DIALECT", "PARSER_VERSION", "VIEW", "compact", "line_of", "parse"]
 
 # A cache of analysed text is good for one version of the parser only.
 PARSER_VERSION = str(_version.__version__)
 
 DIALECT = Dialect.get_or_raise("duckdb")
+
+VIEW = "view"
+"""What an identifier's meta says it under: the view that its text was put in from."""
 
 _TEMPLATE_MARKS = ("{{", "{%", "{#")
 # Words that DuckDB reserves, so that they can be a name only after AS or a dot.
@@ -47,10 +50,13 @@ def compact(sql: str, place: str, line: int = 1) -> tuple[exp.Query, str]:
 
 
 def line_of(node: exp.Expr, line: int = 1) -> int:
-    """The line of the file on which the first identifier at or below `node` stands (the text starts on `line`)."""
+    """The line of the file on which the first identifier at or below `node` stands (the text starts on `line`).
+
+    What came from a view has lines of another file, and counts as standing nowhere.
+    """
     for part in node.walk():
         found = part.meta.get("line")
-        if found is not None:
+        if found is not None and VIEW not in part.meta:
             return int(found) + line - 1
     return line
 

@@ -25,7 +25,7 @@ from sqlglot.optimizer.qualify_columns import quote_identifiers
 from sqlglot.schema import MappingSchema
 
 from tidemill.core.errors import DefinitionError
-from tidemill.sql.parse import line_of
+from tidemill.sql.parse import VIEW, line_of
 from tidemill.sql.scope import binding
 
 __all__ = ["HIDDEN", "INPUT", "Schemas", "data_type", "is_hidden", "name_inputs", "resolve"]
@@ -142,8 +142,8 @@ def _failure(error: OptimizeError, tree: exp.Query, known: Known, place: str, li
             place=where,
             mend=f"say which is meant, such as {owners[0]}.{name}",
         )
-    choices = {column for _, columns in _relations(tree, known) for column in columns}
-    return DefinitionError(f"unknown column {name!r}", place=where, mend=_nearest(name, choices))
+    choices = {column for _, columns in _relations(tree, known) for column in columns} - {name}
+    return DefinitionError(f"unknown column {name!r}{_in_view(tree, name)}", place=where, mend=_nearest(name, choices))
 
 
 def _unknown_relation(name: str, tree: exp.Query, place: str, line: int) -> DefinitionError:
@@ -178,6 +178,13 @@ def _line_of_name(tree: exp.Query, name: str, line: int) -> int:
         if name.lower() in (column.name.lower(), column.table.lower()):
             return line_of(column, line)
     return line_of(tree, line)
+
+
+def _in_view(tree: exp.Query, name: str) -> str:
+    """Says which view a name stands in, where it stands in one."""
+    named = [column for column in tree.find_all(exp.Column) if column.name.lower() == name.lower()]
+    views = {column.this.meta.get(VIEW) for column in named}
+    return f" in view {views.pop()}" if len(views) == 1 and views != {None} else ""
 
 
 def _nearest(name: str, choices: set[str]) -> str:

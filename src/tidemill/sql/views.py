@@ -19,7 +19,7 @@ from sqlglot import exp
 
 from tidemill.core.errors import DefinitionError
 from tidemill.sql.analyse import analyse_tree
-from tidemill.sql.parse import parse
+from tidemill.sql.parse import VIEW, parse
 from tidemill.sql.scope import binding, is_input, mark_input
 
 __all__ = ["expand"]
@@ -57,6 +57,8 @@ def _inlined(table: exp.Table, name: str, views: Mapping[str, str], path: tuple[
         )
     body = parse(views[name], name)
     analyse_tree(body, name).check(name)
+    for identifier in body.find_all(exp.Identifier):
+        identifier.meta[VIEW] = table.name
     _expand(body, views, (*path, name), place)
     subquery = exp.Subquery(this=body)
     for argument in ("pivots", "sample", "joins", "laterals"):

@@ -15,6 +15,7 @@ from tidemill.cli.settings import Settings
 from tidemill.cli.settings import command as declare
 from tidemill.core.errors import NotFound, UserError
 from tidemill.project import import_mapping
+from tidemill.project.operations import Operations
 from tidemill.project.toml import FILE
 
 
@@ -28,14 +29,23 @@ def command(settings: Settings, mermaid: bool, source: str | None) -> None:
     if source is not None:
         _import(settings, source)
         return
-    mapping = ask(settings, "map", lambda mill: mill.map())
+    mapping, views = ask(settings, "map", _found)
     if mermaid:
-        click.echo("\n".join(_mermaid(mapping)))
+        click.echo("\n".join(_mermaid(mapping, views)))
     elif settings.is_json:
         print_json(mapping)
     else:
         rows = [[job["job"], listed(job["inputs"]), listed(job["outputs"]), job["mode"]] for job in mapping]
         print_table(["job", "inputs", "outputs", "mode"], rows, "there are no jobs")
+        if views:
+            click.echo()
+            named = [[view["asset"], listed(view["reads"]), listed(view["readers"])] for view in views]
+            print_table(["view", "reads", "stands in"], named)
+
+
+def _found(mill: Operations) -> tuple[Any, Any]:
+    """The mapping, and the views, which are no jobs: their SQL stands in their readers."""
+    return mill.map(), [asset for asset in mill.assets() if asset["kind"] == "view"]
 
 
 def _import(settings: Settings, source: str) -> None:
@@ -65,8 +75,9 @@ def _write(target: Path, text: str, source: str) -> None:
     beside.replace(target)
 
 
-def _mermaid(mapping: Sequence[dict[str, Any]]) -> Iterator[str]:
-    assets = dict.fromkeys(name for job in mapping for name in (*job["inputs"], *job["outputs"]))
+def _mermaid(mapping: Sequence[dict[str, Any]], views: Sequence[dict[str, Any]]) -> Iterator[str]:
+    read = [name for job in mapping for name in (*job["inputs"], *job["outputs"])]
+    assets = dict.fromkeys([*read, *(name for view in views for name in (view["asset"], *view["reads"]))])
     ids = {name: f"a{number}" for number, name in enumerate(assets)}
     yield "flowchart LR"
     for name, short in ids.items():
@@ -75,6 +86,10 @@ def _mermaid(mapping: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield f'  j{number}["{_quoted(job["job"])}<br/>{job["mode"]}"]'
         yield from (f"  {ids[name]} --> j{number}" for name in job["inputs"])
         yield from (f"  j{number} --> {ids[name]}" for name in job["outputs"])
+    numbers = {job["job"]: number for number, job in enumerate(mapping)}
+    for view in views:
+        yield from (f"  {ids[name]} -.-> {ids[view['asset']]}" for name in view["reads"])
+        yield from (f"  {ids[view['asset']]} -.-> j{numbers[name]}" for name in view["readers"] if name in numbers)
 
 
 def _quoted(name: str) -> str:

@@ -15,7 +15,10 @@ from tidemill.cli.settings import command as declare
 @declare('tidemill query "select * from delay_by_carrier"', "tidemill query - < report.sql")
 @click.argument("sql")
 def command(settings: Settings, sql: str) -> None:
-    """Show the rows of a query over assets (`-` reads it from stdin). Topics and views are brought up to date first."""
+    """Show the rows of a query over assets (`-` reads it from stdin).
+
+    Topics and views are brought up to date first; an extract is its file as it is now. An output that never ran is empty.
+    """
     text = sys.stdin.read() if sql == "-" else sql
     rows = ask(settings, "query", lambda mill: mill.query(text))
     if settings.is_json:

@@ -145,17 +145,26 @@ class DuckDBStore:
 
         return self._asked(evaluating)
 
-    def query(self, sql: str) -> Any:
-        """The result of one query over the current rows, as an Arrow table; anything but a query is refused."""
+    def query(self, sql: str, relations: Mapping[str, str] | None = None) -> Any:
+        """The result of one query over the current rows, as an Arrow table; anything but a query is refused.
+
+        `relations` are names that stand for a SQL text of ours, for this query alone.
+        """
 
         def asking(session: Session) -> Any:
             if not session.is_query(sql):
                 raise UserError("only one query can be asked here", mend="write a single SELECT")
-            session.run("BEGIN TRANSACTION READ ONLY")
+            made: list[str] = []
             try:
+                for name, text in (relations or {}).items():
+                    session.run(f"CREATE OR REPLACE TEMPORARY VIEW {quoted(name)} AS {text}")
+                    made.append(name)
+                session.run("BEGIN TRANSACTION READ ONLY")
                 return session.arrow(sql)
             finally:
                 session.rollback()
+                for name in made:
+                    session.run(f"DROP VIEW temp.{quoted(name)}")
 
         return self._asked(asking)
 
