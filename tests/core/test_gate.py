@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidemill.core.gate import Value, Verdict, deadline_at, decide, expected_values, missing_members
+from tidemill.core.gate import (
+    GAP_DAYS_MAX,
+    Value,
+    Verdict,
+    deadline_at,
+    decide,
+    expected_values,
+    missing_members,
+    wide_gaps,
+)
 from tidemill.core.model import Gate, Late, Missing
 
 
@@ -27,8 +36,8 @@ RUN = Gate("day", deadline="06:00", on_missing=Missing.RUN)
 FAIL = Gate("day", deadline="06:00", on_missing=Missing.FAIL)
 
 
-def taken(verdict: Verdict) -> tuple[str | None, bool, tuple[str, ...], str | None]:
-    return verdict.value, verdict.is_correction, verdict.joining, verdict.failed
+def taken(verdict: Verdict) -> tuple[str | None, bool, tuple[str, ...], tuple[str, ...]]:
+    return verdict.value, verdict.is_correction, verdict.joining, verdict.overdue
 
 
 OPENINGS = {
@@ -69,37 +78,38 @@ def test_a_gate_opens(case: tuple[Gate, list[Value], float, str | None, float | 
     assert (verdict.value, verdict.next_at) == (value, next_at)
 
 
-def test_a_value_that_failed_its_deadline_is_named_and_does_not_stop_later_ones() -> None:
-    assert taken(decide(FAIL, [Value(D1, LACKS), Value(D2)], MORNING)) == (D2, False, (), D1)
-    assert taken(decide(FAIL, [Value(D1, LACKS)], NIGHT)) == (None, False, (), None)
+@pytest.mark.parametrize("gate", [FAIL, DEADLINE], ids=["fail", "wait"])
+def test_a_value_past_its_deadline_is_named_and_does_not_stop_later_ones(gate: Gate) -> None:
+    assert taken(decide(gate, [Value(D1, LACKS), Value(D2)], MORNING)) == (D2, False, (), (D1,))
+    assert taken(decide(gate, [Value(D1, LACKS)], NIGHT)) == (None, False, (), ())
 
 
-def test_the_first_of_several_failed_values_is_the_one_named() -> None:
-    assert decide(FAIL, [Value(D1, LACKS), Value("2024-02-29", LACKS)], MORNING).failed == "2024-02-29"
+def test_every_value_past_its_deadline_is_named() -> None:
+    assert decide(FAIL, [Value(D1, LACKS), Value("2024-02-29", LACKS)], MORNING).overdue == ("2024-02-29", D1)
 
 
 LATE = Value(D1, is_released=True, has_late=True)
 LET_GO = Value(D1, is_released=True, has_late=True, is_let_go=True)
 LATER = Value(D3, is_released=True, has_late=True)
 ON_LATE = {
-    "correct: a correction follows": (Late.CORRECT, [LATE], (D1, True, (), None), ()),
-    "correct: it comes before a later opening": (Late.CORRECT, [LATE, Value(D2)], (D1, True, (), None), ()),
+    "correct: a correction follows": (Late.CORRECT, [LATE], (D1, True, (), ()), ()),
+    "correct: it comes before a later opening": (Late.CORRECT, [LATE, Value(D2)], (D1, True, (), ()), ()),
     "correct: after an earlier opening": (
         Late.CORRECT,
         [LATE, Value("2024-02-01")],
-        ("2024-02-01", False, (), None),
+        ("2024-02-01", False, (), ()),
         (),
     ),
-    "next: it waits for the next value": (Late.NEXT, [LATE], (None, False, (), None), ()),
-    "next: it joins the next value": (Late.NEXT, [LATE, Value(D2)], (D2, False, (D1,), None), ()),
-    "hold: a person must say": (Late.HOLD, [LATE], (None, False, (), None), (D1,)),
-    "hold: other values go on": (Late.HOLD, [LATE, Value(D2)], (D2, False, (), None), (D1,)),
-    "hold: a person said": (Late.HOLD, [LET_GO, Value(D2)], (D1, True, (), None), ()),
-    "hold: a person said so of one value": (Late.HOLD, [LET_GO, LATER], (D1, True, (), None), (D3,)),
+    "next: it waits for the next value": (Late.NEXT, [LATE], (None, False, (), ()), ()),
+    "next: it joins the next value": (Late.NEXT, [LATE, Value(D2)], (D2, False, (D1,), ()), ()),
+    "hold: a person must say": (Late.HOLD, [LATE], (None, False, (), ()), (D1,)),
+    "hold: other values go on": (Late.HOLD, [LATE, Value(D2)], (D2, False, (), ()), (D1,)),
+    "hold: a person said": (Late.HOLD, [LET_GO, Value(D2)], (D1, True, (), ()), ()),
+    "hold: a person said so of one value": (Late.HOLD, [LET_GO, LATER], (D1, True, (), ()), (D3,)),
     "hold: what a person said of a value without late rows": (
         Late.HOLD,
         [Value(D1, is_released=True, is_let_go=True), LATER],
-        (None, False, (), None),
+        (None, False, (), ()),
         (D3,),
     ),
 }
@@ -155,13 +165,37 @@ def test_the_last_day_there_is_has_no_day_after_and_stops_no_gate() -> None:
         (["2024-02-28", "2024-03-01"], ["2024-02-28", "2024-02-29", "2024-03-01"]),
         (["south", "north"], ["north", "south"]),
         ([D1, "north"], [D1, "north"]),
+        ([D1, D3, "9999-12-31"], [D1, D2, D3, "9999-12-31"]),
+        (["0001-01-01", D1, D3], ["0001-01-01", D1, D2, D3]),
         (["20240301", "20240303"], ["20240301", "20240303"]),
         (["2024-W09", "2024-W10"], ["2024-W09", "2024-W10"]),
     ],
-    ids=["none", "one", "a gap", "twice", "a leap day", "no dates", "some dates", "compact dates", "weeks"],
+    ids=[
+        "none",
+        "one",
+        "a gap",
+        "twice",
+        "a leap day",
+        "no dates",
+        "some dates",
+        "the end of time",
+        "the beginning of time",
+        "compact dates",
+        "weeks",
+    ],
 )
 def test_dates_between_the_first_and_the_last_seen_are_expected(seen: list[str], expected: list[str]) -> None:
     assert expected_values(seen) == expected
+
+
+def test_a_gap_of_too_many_days_is_not_filled_but_told() -> None:
+    day = date(2024, 3, 1)
+    widest, wider = ((day + timedelta(days=GAP_DAYS_MAX + more)).isoformat() for more in (0, 1))
+    assert len(expected_values([D1, widest])) == GAP_DAYS_MAX + 1
+    assert wide_gaps([D1, widest]) == []
+    assert expected_values([D1, wider]) == [D1, wider]
+    assert wide_gaps([wider, D1]) == [(D1, wider)]
+    assert wide_gaps(["north", "south"]) == []
 
 
 @given(st.lists(st.dates(date(2024, 1, 1), date(2024, 12, 31)).map(str) | st.text(max_size=8)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tests.core.jobs import GATE, job
 from tests.core.world import DAY, World
 from tidemill.core.event import Finished, Landed, Looked, Resumed
-from tidemill.core.model import Mode
+from tidemill.core.model import Missing, Mode
 from tidemill.core.orchestrate import Phase
 from tidemill.core.ports import Head, Progress
 from tidemill.core.retry import Failure
@@ -312,11 +313,23 @@ def test_a_look_that_failed_is_tried_again_at_the_moment_it_names() -> None:
 def test_a_missed_deadline_is_told_once() -> None:
     world = World.of(job("j", ["a"], ["out"], gate=GATE))
     world.land("a")
-    late = Looked("j", False, 0.0, failed="the deadline of 2024-03-01 passed")
+    late = Looked("j", False, 0.0, because=("2024-03-01: waiting for x",), overdue=("2024-03-01",))
     world.answer("j", late)
     world.land("a")
-    world.answer("j", late)
-    assert [(alert.kind, alert.reason) for alert in world.alerts] == [("deadline", late.failed)]
+    world.answer("j", replace(late, because=("2024-03-01: waiting for y",)))
+    told = [("deadline", "the deadline of 2024-03-01 passed: 2024-03-01: waiting for x", False)]
+    assert [(alert.kind, alert.reason, alert.is_failure) for alert in world.alerts] == told
+    world.land("a")
+    world.answer("j", replace(late, overdue=("2024-03-01", "2024-03-02")))
+    assert [alert.reason for alert in world.alerts][1:] == ["the deadline of 2024-03-02 passed"]
+
+
+def test_a_missed_deadline_fails_where_the_gate_says_so() -> None:
+    gate = replace(GATE, deadline="06:00", on_missing=Missing.FAIL)
+    world = World.of(job("j", ["a"], ["out"], gate=gate))
+    world.land("a")
+    world.answer("j", Looked("j", False, 0.0, overdue=("2024-03-01",)))
+    assert [alert.is_failure for alert in world.alerts] == [True]
 
 
 def test_stirred_readers_look_again_though_no_row_changed() -> None:

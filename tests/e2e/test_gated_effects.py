@@ -198,6 +198,7 @@ def test_too_many_rows_of_one_value_are_held_and_apply_releases_that_value_alone
         assert sent(project) == []
         assert f"4 rows outside for {D1}" in str(mill.runs()[0]["error"])
     with project.open() as mill:  # what was pinned stays pinned, and apply means exactly that
+        settled(mill)
         assert mill.apply()["released"] == ["send"]
         ran(mill)
         assert [each["value"] for each in sent(project)] == [D1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -309,7 +310,80 @@ def test_a_deadline_decides_about_a_value_that_stays_incomplete(project: Project
         settled(mill)
         expected = [(day.isoformat(), 5, 1)] if on_missing == "run" else []
         assert warmest(mill) == expected
-        assert any("deadline" in reason for reason in alarms(mill)) == (on_missing == "fail")
+        assert any("deadline" in reason for reason in alarms(mill)) == (on_missing != "run")
+        told = {"wait": [], "run": [("warmest", "succeeded")], "fail": [("warmest", "failed")]}
+        assert states(mill) == told[on_missing]
+        project.write(landed("y", day.isoformat(), 6))
+        ran(mill)
+        assert warmest(mill) == [(day.isoformat(), 6, 2)]
+        assert not any("deadline" in reason for reason in alarms(mill))
+
+
+def test_a_missed_deadline_is_seen_by_whoever_asks(project: Project) -> None:
+    yesterday = (datetime.now(UTC).date() - timedelta(days=2)).isoformat()
+    project.write({**weather(header="-- deadline: 06:00\n"), **landed("x", yesterday, 5)})
+    project.run()
+    alarm = next(each for each in project.json("status")["alarms"] if each["kind"] == "deadline")
+    assert (alarm["job"], yesterday in alarm["reason"], "weather: y" in alarm["reason"]) == ("warmest", True, True)
+    assert f"{yesterday}: waiting for weather: y" in project.json("explain", "warmest")["because"]
+
+
+def test_a_deadline_that_fails_is_a_failed_run_of_that_command(project: Project) -> None:
+    yesterday = (datetime.now(UTC).date() - timedelta(days=2)).isoformat()
+    project.write({**weather(header="-- deadline: 06:00\n-- on_missing: fail\n"), **landed("x", yesterday, 5)})
+    project.write(landed("x", "2024-01-01", 1) | landed("y", "2024-01-01", 2))
+    assert project.json("run", code=1)["failed"] == 1
+    assert project.json("query", "select day from warmest") == [{"day": "2024-01-01"}]
+
+
+def test_asking_knows_what_a_gate_knows_and_releases_nothing(project: Project) -> None:
+    project.write({**weather(), **landed("x", "2024-01-01", 5)})
+    project.run()
+    for _ in range(2):
+        asked = looked_at(project)
+        assert asked == {"state": "idle", "ready": False, "planned": False, "dry": False}
+        assert "2024-01-01: waiting for weather: y" in project.json("explain", "warmest")["because"]
+    with project.open() as mill:
+        mill.pause("warmest")
+        project.write(landed("y", "2024-01-01", 6))
+        mill.land(waits=False, trusts_all=True)
+        mill.machine.ledger.note("paused", "warmest", None)
+    assert looked_at(project) == {"state": "due", "ready": True, "planned": True, "dry": True}
+    assert "2024-01-01: complete" in project.json("explain", "warmest")["because"]
+    assert project.json("query", "select day from warmest") == []
+    project.cli("run")
+    assert looked_at(project) == {"state": "idle", "ready": False, "planned": False, "dry": False}
+    assert len(project.json("runs")) == 1
+
+
+def test_asking_knows_which_changes_are_still_within_their_delay(project: Project) -> None:
+    project.write(
+        {"tidemill.toml": ORDERS, "jobs/warmest.sql": "-- mode: realtime\n-- after: 1h\nselect id from orders"}
+    )
+    project.cli("emit", "orders", "--row", json.dumps(order(1)))
+    assert looked_at(project) == {"state": "idle", "ready": False, "planned": False, "dry": False}
+
+
+def looked_at(project: Project) -> dict[str, Any]:
+    """What every command that only looks says of the job."""
+    job = "warmest"
+    return {
+        "state": next(each["state"] for each in project.json("status")["jobs"] if each["job"] == job),
+        "ready": project.json("explain", job)["ready"],
+        "planned": next(each["ready"] for each in project.json("plan")["jobs"] if each["job"] == job),
+        "dry": next(each["ready"] for each in project.json("run", "--dry-run")["jobs"] if each["job"] == job),
+    }
+
+
+def test_a_date_at_the_end_of_time_expects_no_million_days(project: Project) -> None:
+    project.write({**weather(), **landed("x", "2024-01-01", 5), **landed("y", "2024-01-01", 6)})
+    project.write(landed("x", "9999-12-31", 1))
+    with project.open() as mill:
+        ran(mill)
+        assert warmest(mill) == [("2024-01-01", 6, 2)]
+        told = mill.explain("warmest")["because"]
+        assert "9999-12-31: waiting for weather: y" in told
+        assert any("nothing landed between 2024-01-01 and 9999-12-31" in each and "1,000" in each for each in told)
 
 
 def test_late_rows_correct_their_value_by_default(project: Project) -> None:

@@ -102,7 +102,8 @@ class Removed:
 class Looked:
     """The answer to `Look`: up to where inputs may be taken now (`ends`), and when the answer may change.
 
-    For a gate, `value` is the value to take and `payload` what the run needs to release it.
+    For a gate, `value` is the value to take, `payload` what the run needs to release it, and `overdue` the values that
+    are incomplete past their deadline.
     """
 
     job: str
@@ -113,7 +114,7 @@ class Looked:
     payload: object = None
     next_at: float | None = None
     because: tuple[str, ...] = ()
-    failed: str = ""
+    overdue: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +195,13 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """Something a person should know (rule 33)."""
+    """Something a person should know (rule 33). `is_failure`: it counts as a run that failed (`on_missing: fail`)."""
 
     kind: str
     job: str
     reason: str
     at: float
+    is_failure: bool = False
 
 
 Command = Start | Look | Alert

@@ -13,6 +13,7 @@ from enum import StrEnum
 from tidemill.core import when
 from tidemill.core.event import Looked, Start
 from tidemill.core.model import Job
+from tidemill.core.ports import Progress
 
 __all__ = ["JobState", "Looking", "Phase"]
 
@@ -66,6 +67,8 @@ class JobState:
     """What runs, or is between retries; None where what runs is of an earlier definition."""
     looking: Looking = Looking.NO
     looked: Looked | None = None
+    overdue: frozenset[str] = frozenset()
+    """The values past their deadline that a person was told of."""
     asked_in: int = 0
     """The step that asked for the look that is out."""
     answers_from: int = 0
@@ -78,6 +81,23 @@ class JobState:
     def is_looked_at(self) -> bool:
         """Whether readiness lies in the data."""
         return self.job.after_seconds > 0 or self.job.gate is not None
+
+    @property
+    def answer(self) -> Looked | None:
+        """What was found in the data, where nothing happened since."""
+        return self.looked if self.looking is Looking.ANSWERED else None
+
+    def take(self, progress: Progress) -> None:
+        """A progress that was committed: cursors of one version only grow."""
+        if progress.version != self.version:
+            self.cursors = dict(progress.cursors)
+        else:
+            for asset, offset in progress.cursors.items():
+                self.cursors[asset] = max(offset, self.cursors.get(asset, 0))
+        self.version = progress.version
+        self.generations = dict(progress.generations)
+        self.served_at = max(self.served_at, progress.served_at)
+        self.has_run = True
 
     def doubt(self) -> None:
         """Something happened that the last look may not have seen."""

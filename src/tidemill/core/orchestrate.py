@@ -48,10 +48,11 @@ from tidemill.core.event import (
     Start,
     Ticked,
 )
+from tidemill.core.gate import past_deadline
 from tidemill.core.jobstate import JobState, Looking, Phase
 from tidemill.core.mapping import ObjectMapping
-from tidemill.core.model import Job, Mode
-from tidemill.core.ports import Head, Progress
+from tidemill.core.model import Job, Missing, Mode
+from tidemill.core.ports import Head
 from tidemill.core.retry import HELD_RESTART_SECONDS, Failure, Reaction, after_failure
 from tidemill.core.settle import Unsettled, Waits
 
@@ -99,12 +100,12 @@ class State:
         """Whether something is running, between retries, or being looked at."""
         return bool(self.active or self.looking)
 
-    def readiness(self, name: str, at: float) -> Readiness:
-        """The present judgement of a job, for `explain`. Changes nothing."""
+    def readiness(self, name: str, at: float, looked: Looked | None = None) -> Readiness:
+        """The present judgement of a job, for `explain`; `looked`: as if the data had answered so. Changes nothing."""
         job = self.jobs[name]
         if job.phase is not Phase.IDLE:
             return Readiness(False, (f"{job.phase.value}: {job.reason}" if job.reason else job.phase.value,))
-        verdict = _due(self, job, at)
+        verdict = _due(self, job, at, looked)
         pending = self.waits.pending(name)
         if verdict.is_ready and pending:
             return Readiness(False, (f"waits for upstream to settle: {', '.join(sorted(pending))}",))
@@ -154,7 +155,7 @@ def _on_finished(state: State, event: Finished, commands: list[Command]) -> None
     job = state.jobs.get(event.job)
     if job is not None:
         was_rebuild = job.started is not None and job.started.is_rebuild
-        _take_progress(job, event.progress)
+        job.take(event.progress)
         _rest(state, job)
         job.reason, job.attempt, job.run = "", 0, ""
         if was_rebuild:
@@ -164,18 +165,6 @@ def _on_finished(state: State, event: Finished, commands: list[Command]) -> None
         _judge(state, job, event.at, commands)
     for asset in moved:
         _judge_all(state, state.mapping.concerned(asset), event.at, commands)
-
-
-def _take_progress(job: JobState, progress: Progress) -> None:
-    if progress.version != job.version:
-        job.cursors = dict(progress.cursors)
-    else:
-        for asset, offset in progress.cursors.items():
-            job.cursors[asset] = max(offset, job.cursors.get(asset, 0))
-    job.version = progress.version
-    job.generations = dict(progress.generations)
-    job.served_at = max(job.served_at, progress.served_at)
-    job.has_run = True
 
 
 def _rest(state: State, job: JobState) -> None:
@@ -198,7 +187,7 @@ def _on_failed(state: State, event: Failed, commands: list[Command]) -> None:
         state.active.discard(event.job)
         return
     if event.progress is not None:
-        _take_progress(job, event.progress)
+        job.take(event.progress)
     verdict = after_failure(event.failure, job.attempt, job.job.retries, event.jitter)
     is_retry = verdict.reaction is Reaction.RETRY
     if job.started is None or verdict.reaction is Reaction.AGAIN or (is_retry and job.pauses):
@@ -250,7 +239,7 @@ def _on_defined(state: State, event: Defined, commands: list[Command]) -> None:
     job.looking = Looking.VOID if name in state.looking else Looking.NO
     # What the runs of another version told is at least as new as what the loader read.
     if event.progress is not None and (not job.has_run or event.progress.version == job.version):
-        _take_progress(job, event.progress)
+        job.take(event.progress)
     job.served_at = max(job.served_at, event.first_seen_at)
     if event.is_paused:
         _pause(state, job)
@@ -291,13 +280,21 @@ def _on_looked(state: State, event: Looked, commands: list[Command]) -> None:
         return
     if job.looking is not Looking.VOID:
         job.looked, job.answers_from = event, job.asked_in
-        if event.failed and job.reason != event.failed:
-            job.reason = event.failed
-            commands.append(Alert("deadline", event.job, event.failed, event.at))
+        _tell_overdue(job, event, commands)
     is_taken = job.looking is Looking.ASKED or (job.looking is Looking.STALE and event.is_ready)
     job.looking = Looking.ANSWERED if is_taken else Looking.NO
     _judge(state, job, event.at, commands)
     _tick_off_after(state, event.job, event.at, commands)
+
+
+def _tell_overdue(job: JobState, event: Looked, commands: list[Command]) -> None:
+    """Tell a person once of each value that is incomplete past its deadline."""
+    new = [value for value in event.overdue if value not in job.overdue]
+    job.overdue = frozenset(event.overdue)
+    if new:
+        reason = past_deadline(new, event.because)
+        fails = job.job.gate is not None and job.job.gate.on_missing is Missing.FAIL
+        commands.append(Alert("deadline", event.job, reason, event.at, is_failure=fails))
 
 
 def _on_paused(state: State, event: Paused, commands: list[Command]) -> None:
@@ -322,7 +319,7 @@ def _on_resumed(state: State, event: Resumed, commands: list[Command]) -> None:
         return
     job.pauses = False
     if event.progress is not None:
-        _take_progress(job, event.progress)
+        job.take(event.progress)
     if job.phase in (Phase.PAUSED, Phase.HELD):
         job.phase, job.attempt, job.reason = Phase.IDLE, 0, ""
     if job.phase is Phase.RETRYING:
@@ -469,7 +466,7 @@ def _needs_rebuild(state: State, job: JobState) -> bool:
     )
 
 
-def _due(state: State, job: JobState, at: float) -> Readiness:
+def _due(state: State, job: JobState, at: float, looked: Looked | None = None) -> Readiness:
     """Whether everything but the data (delay, gate) and the upstream's settling lets the job start."""
     if _needs_rebuild(state, job):
         feeder = _changed_feeder(state, job)
@@ -487,10 +484,11 @@ def _due(state: State, job: JobState, at: float) -> Readiness:
     moment = _moment(state, job)
     if moment > at:
         return Readiness(False, (f"waits for its moment ({job.job.schedule or 'every'})",), next_at=moment)
-    looked = job.looked
-    if job.looking is Looking.ANSWERED and looked is not None and not looked.is_ready:
+    looked = looked or job.answer
+    if looked is not None and not looked.is_ready:
         return Readiness(False, looked.because or ("nothing is due in the data",), next_at=looked.next_at)
-    return Readiness(True, (f"news in {', '.join(sorted(news)) or 'its gate'}",))
+    found = looked.because if looked is not None else ()
+    return Readiness(True, (f"news in {', '.join(sorted(news)) or 'its gate'}", *found))
 
 
 def _changed_feeder(state: State, job: JobState) -> str:

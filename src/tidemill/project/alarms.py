@@ -14,6 +14,7 @@ from typing import Any
 from tidemill.core.change import Slice
 from tidemill.core.errors import DefinitionError
 from tidemill.core.model import Asset, AssetKind
+from tidemill.project.judging import overdue
 from tidemill.project.wiring import Machine
 from tidemill.runtime.landing import landings_asset
 from tidemill.runtime.parking import parked_asset
@@ -37,7 +38,10 @@ def alarms(machine: Machine) -> list[Said]:
 
 def _noticed(machine: Machine) -> Iterator[Said]:
     for alert in list(machine.journal.alarms.values()):
-        yield {"kind": alert.kind, "job": alert.job, "reason": alert.reason, "at": alert.at}
+        if alert.kind != "deadline":  # whether that still is so lies in the data
+            yield {"kind": alert.kind, "job": alert.job, "reason": alert.reason, "at": alert.at}
+    for job, reason in overdue(machine):
+        yield {"kind": "deadline", "job": job, "reason": reason, "at": machine.clock.now()}
 
 
 def _unloaded(problems: Iterable[DefinitionError], now: float) -> Iterator[Said]:

@@ -25,6 +25,7 @@ from tidemill.core.model import Asset, AssetKind, Job, Late, OnError, Takes
 from tidemill.core.orchestrate import JobState, Phase
 from tidemill.core.ports import Plan, Progress
 from tidemill.project.alarms import alarms, parked, parked_by, rejected_files
+from tidemill.project.judging import readiness
 from tidemill.project.wiring import Machine
 from tidemill.runtime.gate import LetGo
 from tidemill.runtime.parking import standing
@@ -180,7 +181,7 @@ def job_state(machine: Machine, name: str) -> str:
     job = machine.loop.state.jobs.get(name)
     if job is None:
         return "pending"
-    if job.phase is Phase.IDLE and machine.loop.state.readiness(name, machine.clock.now()).is_ready:
+    if job.phase is Phase.IDLE and readiness(machine, name).is_ready:
         return "due"
     return str(job.phase)
 
@@ -190,16 +191,16 @@ def job_state(machine: Machine, name: str) -> str:
 
 def explain(machine: Machine, name: str) -> dict[str, Any]:
     """Why a job runs, or does not; and the readiness that its last start stored."""
-    readiness = machine.loop.state.readiness(name, machine.clock.now())
+    judged = readiness(machine, name)
     job = machine.loop.state.jobs[name]
     last = machine.ledger.runs(job=name, limit=1)
     return {
         "job": name,
-        "ready": readiness.is_ready,
-        "because": [*readiness.because, *_left_out(machine, job.job)],
+        "ready": judged.is_ready,
+        "because": [*judged.because, *_left_out(machine, job.job)],
         "state": job_state(machine, name),
         "mode": str(job.job.mode),
-        "next_at": readiness.next_at,
+        "next_at": judged.next_at,
         "inputs": {
             asset: {"head": machine.loop.state.head(asset), "cursor": job.cursors.get(asset, 0)}
             for asset in job.job.inputs
@@ -230,7 +231,7 @@ def plan(machine: Machine) -> dict[str, Any]:
     listed = []
     for job in _jobs(machine):
         made = None if job.takes is Takes.COMMAND else machine.catalog.plan(job)
-        readiness = machine.loop.state.readiness(job.name, machine.clock.now())
+        judged = readiness(machine, job.name)
         listed.append(
             {
                 "job": job.name,
@@ -238,8 +239,8 @@ def plan(machine: Machine) -> dict[str, Any]:
                 "maintained": _maintained(job, made),
                 "reason": made.reason if made else "",
                 "guarantee": guarantee(machine, job),
-                "ready": readiness.is_ready,
-                "because": list(readiness.because),
+                "ready": judged.is_ready,
+                "because": list(judged.because),
             }
         )
     return {"changes": [_change(machine, name, job) for name, job in machine.pending.items()], "jobs": listed}

@@ -126,7 +126,7 @@ def look(
         positions = {asset: begun.pinned[asset][1] for asset in positions if asset in begun.pinned}
     rest = _without(values, {verdict.value, *verdict.joining})
     following = rules.decide(gate, rest, now, catalog.timezone)
-    return _answer(job, verdict, positions, now, is_last=following.value is None)
+    return _answer(job, verdict, positions, now, is_last=following.value is None, gaps=_wide_gaps(values))
 
 
 def held_late(catalog: Catalog, job: Job, reader: Reader) -> LetGo:
@@ -215,11 +215,28 @@ def _again(opens: Sequence[str], values: Iterable[rules.Value]) -> rules.Verdict
     return rules.Verdict(value, is_correction, tuple(joining), because=because)
 
 
-def _answer(job: Job, verdict: rules.Verdict, positions: dict[str, int], now: float, *, is_last: bool) -> Looked:
-    failed = f"the deadline of {verdict.failed} passed: {'; '.join(verdict.because)}" if verdict.failed else ""
-    because = (*verdict.because, *(f"{value}: late rows wait for a person" for value in verdict.held))
+def _wide_gaps(values: Iterable[rules.Value]) -> tuple[str, ...]:
+    """What to say of dates that lie so far apart that one of them is rather a mistake."""
+    return tuple(
+        f"nothing landed between {one} and {other}: the days between are not expected, for they are more than "
+        f"{rules.GAP_DAYS_MAX:,}"
+        for one, other in rules.wide_gaps(value.value for value in values)
+    )
+
+
+def _answer(
+    job: Job,
+    verdict: rules.Verdict,
+    positions: dict[str, int],
+    now: float,
+    *,
+    is_last: bool,
+    gaps: tuple[str, ...],
+) -> Looked:
+    because = (*verdict.because, *(f"{value}: late rows wait for a person" for value in verdict.held), *gaps)
+    overdue = verdict.overdue
     if verdict.value is None:
-        return Looked(job.name, False, now, next_at=verdict.next_at, because=because, failed=failed)
+        return Looked(job.name, False, now, next_at=verdict.next_at, because=because, overdue=overdue)
     opening = Opening((verdict.value, *verdict.joining), positions, is_last, verdict.is_correction)
     return Looked(
         job.name,
@@ -229,7 +246,7 @@ def _answer(job: Job, verdict: rules.Verdict, positions: dict[str, int], now: fl
         payload=opening,
         next_at=verdict.next_at,
         because=because,
-        failed=failed,
+        overdue=overdue,
     )
 
 

@@ -32,6 +32,7 @@ from tidemill.core.event import (
     Finished,
     Look,
     Looked,
+    Readiness,
     Start,
     Ticked,
 )
@@ -201,7 +202,15 @@ class Loop:
         elif isinstance(command, Look):
             self._workers.submit(Lane.BATCH, lambda: self._look(command))
         else:
-            self._services.journal.alert(command)
+            self._tell(command)
+
+    def _tell(self, alert: Alert) -> None:
+        """A person should know; what failed without a run stands among the runs all the same."""
+        journal = self._services.journal
+        journal.alert(alert)
+        if alert.is_failure:
+            start = Start(alert.job, 1, Readiness(False, (alert.reason,)), alert.at)
+            journal.fail(journal.begin(start), alert.job, alert.reason, "failed")
 
     # ------------------------------------------------------------------------------------------ starting
 
