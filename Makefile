@@ -11,14 +11,16 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## make .venv with tidemill and the tools; quick the second time
+	@echo "the command is $(BIN)/tidemill; to have it as tidemill: . $(BIN)/activate"
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: setup ## a small project at work, from nothing
+demo: setup ## a month of real flights, compared with the truth
 	$(BIN)/tidemill demo
+	@echo "next: . $(BIN)/activate && tidemill init first"
 
 test: setup ## all tests
 	$(BIN)/python -m pytest -n $(WORKERS)

@@ -298,6 +298,12 @@ def test_a_view_stands_in_its_readers_and_in_queries(project: Project) -> None:
         assert rows(mill, "select id from big") == [("o2",)]
         mill.emit("orders", [order(3, amount=70)])
         assert rows(mill, "select count(*) from big") == [(2,)]
+        listed = {asset["asset"]: asset for asset in mill.assets()}
+        assert (listed["big"]["reads"], listed["big"]["readers"]) == (["orders"], ["per"])
+        assert listed["orders"]["readers"] == ["per", "big"]
+    assert project.cli("map").stdout.splitlines()[-1].split() == ["big", "orders", "per"]
+    chart = project.cli("map", "--mermaid").stdout.splitlines()
+    assert chart[-2:] == ["  a0 -.-> a2", "  a2 -.-> j0"]
 
 
 def test_a_python_reader_of_a_view_is_refused_with_the_mend(project: Project) -> None:
@@ -328,6 +334,9 @@ def test_an_extract_is_a_file_whose_version_is_its_content(project: Project, for
         ran(mill)
         assert (project.folder / f"out/totals.{form}").exists()
         assert len(project.lines("sent.txt")) == 1
+        said = next(job for job in mill.plan()["jobs"] if job["job"] == "totals")
+        assert said["maintained"] == "recomputed, and the file rewritten whole: beside, then renamed"
+        assert said["guarantee"].startswith("each change at least once: the file is the old or the new one")
         before = (project.folder / f"out/totals.{form}").read_bytes()
         mill.emit("orders", [order(2, "bob", amount=0)])
         mill.emit("orders", [order(3, "bob", amount=0)])

@@ -390,6 +390,24 @@ VERSIONS = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("select sum(id) as s from orders as o", "select sum(id) s from orders o", True),
+        (
+            "with q as (select id from orders) select id as a from q",
+            "WITH q AS (select id FROM orders) select id a from q",
+            True,
+        ),
+        ("select 'a as b' as x from orders", "select 'a b' as x from orders", False),
+        ("select id as a from orders", "select id as b from orders", False),
+    ],
+)
+def test_an_as_that_may_be_left_out_is_no_other_definition(project: Write, one: str, other: str, is_same: bool) -> None:
+    before = project({"tidemill.toml": ORDERS, "jobs/a.sql": one}).jobs["a"].version
+    assert (project({"jobs/a.sql": other}).jobs["a"].version == before) is is_same
+
+
 @pytest.mark.parametrize(("what", "sql", "is_same"), VERSIONS, ids=[case[0] for case in VERSIONS])
 def test_a_version_changes_with_the_result_only(project: Write, what: str, sql: str, is_same: bool) -> None:
     before = project({"tidemill.toml": ORDERS, "jobs/a.sql": "select id from orders"}).jobs["a"].version

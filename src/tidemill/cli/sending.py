@@ -51,12 +51,14 @@ class Total:
     parked: int = 0
     events: int = 0
     results: list[dict[str, Any]] = field(default_factory=list)
+    warning: str = ""
 
     def add(self, block: bytes, answer: dict[str, Any]) -> None:
         """Count the answer to a block."""
         self.accepted += answer["accepted"]
         self.duplicate += answer["duplicate"]
         self.parked += answer["parked"]
+        self.warning = self.warning or answer.get("warning", "")
         room = RESULTS_MAX - len(self.results)
         self.results += [{**said, "index": said["index"] + self.events} for said in answer.get("results", [])[:room]]
         self.events += block.count(b"\n") + (not block.endswith(b"\n"))
@@ -64,7 +66,7 @@ class Total:
     def as_json(self) -> dict[str, Any]:
         """The shape of the outer contract."""
         counts = {"accepted": self.accepted, "duplicate": self.duplicate, "parked": self.parked}
-        return {**counts, "results": self.results}
+        return {**counts, "results": self.results, "warning": self.warning}
 
 
 def send_row(mill: Operations, asset: str, rows: Sequence[str]) -> Total:

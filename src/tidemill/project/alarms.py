@@ -57,6 +57,8 @@ def _data(machine: Machine) -> Iterator[Said]:
             yield {"kind": "rejected file", "job": "", "reason": row["reason"], "at": now}
     for name, count in Counter(letter["asset"] for letter in machine.ledger.dead(limit=AT_DOOR_MAX)).items():
         yield {"kind": "parked", "job": "", "reason": parked(count, f"at the door of {name}"), "at": now}
+    for reason in machine.undeclared.standing(machine.catalog.assets):
+        yield {"kind": "undeclared fields", "job": "", "reason": reason, "at": now}
     for job, count in parked_by(machine).items():
         yield {"kind": "parked", "job": job, "reason": parked(count, f"by job {job}"), "at": now}
 

@@ -27,6 +27,7 @@ from tidemill.project.loading import load
 from tidemill.project.operations import Json, Progress
 from tidemill.project.owner import Owner, acquire
 from tidemill.project.serving import ServerWords
+from tidemill.project.undeclared import told
 from tidemill.project.watching import Watch, keep_house
 from tidemill.project.wiring import Machine
 from tidemill.runtime.journal import as_json
@@ -122,7 +123,8 @@ class Mill:
         if not isinstance(data, bytes):
             data = b"".join(msgspec.json.encode(row) + b"\n" for row in data)
         receipt = self.machine.ledger.append(topic, data, source=source, mark=mark)
-        return self._received(asset, receipt)
+        extra = self.machine.undeclared.look(topic, data)
+        return {**self._received(asset, receipt), "warning": told(topic, extra) if extra else ""}
 
     def take(self, sendings: Sequence[Sending]) -> list[Receipt | Exception]:
         """Take events of many senders into their topics, in as few commits as can be; durable on return."""
@@ -130,6 +132,7 @@ class Mill:
         heads: dict[str, int] = {}
         for sending, answer in zip(sendings, answers, strict=True):
             if isinstance(answer, Receipt) and answer.accepted:
+                self.machine.undeclared.look(sending.asset, sending.events, 1)
                 heads[sending.asset.name] = max(heads.get(sending.asset.name, 0), answer.head)
         now = self.machine.clock.now()
         for name, head in heads.items():

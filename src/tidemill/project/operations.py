@@ -25,8 +25,9 @@ class Operations(Protocol):
     """The operations of an open project."""
 
     def emit(self, asset: str, data: bytes, *, source: str = "", mark: str = "") -> Json:
-        """Hand NDJSON events to a topic: `{accepted, duplicate, parked, head, results}`.
+        """Hand NDJSON events to a topic: `{accepted, duplicate, parked, head, results, warning}`.
 
+        `warning` is "" or says which fields the topic does not declare.
         `results` lists what was not accepted: `{index, status, reason, column}`. `source` and `mark` keep the resume
         position of a file being emitted (see `mark`).
         """

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from tidemill.core.effect import pinned_key
 from tidemill.core.errors import NotFound, TidemillError, UserError
-from tidemill.core.model import Asset, AssetKind, Job, Late, OnError, Takes
+from tidemill.core.model import Asset, AssetKind, Job, Late, Materialized, OnError, Takes
 from tidemill.core.orchestrate import JobState, Phase
 from tidemill.core.ports import Plan, Progress
 from tidemill.project.alarms import alarms, parked, parked_by, rejected_files
@@ -258,6 +258,8 @@ def _change(machine: Machine, name: str, job: Job | None) -> dict[str, str]:
 def _maintained(job: Job, made: Plan | None) -> str:
     if job.is_outside or made is None:
         return "outside: at least once, with a stable key"
+    if job.materialized is Materialized.EXTRACT:
+        return "recomputed, and the file rewritten whole: beside, then renamed"
     if made.kind == "rowwise":
         return "row by row: only rows that changed are computed"
     cap = ", max_changes does not apply" if job.max_changes else ""
@@ -267,6 +269,8 @@ def _maintained(job: Job, made: Plan | None) -> str:
 def guarantee(machine: Machine, job: Job) -> str:
     """What is guaranteed, computed from what the inputs, the engine and the output can do (rule 11)."""
     outside = "at least once, with a stable key" if job.is_outside else "exactly once"
+    if job.materialized is Materialized.EXTRACT:
+        outside = "each change at least once: the file is the old or the new one, and a repeated write is the same file"
     doors = [
         name
         for name in job.inputs

@@ -104,8 +104,8 @@ def _stored(path: Path | None) -> dict[str, Any]:
 
 def _look(text: str, file: str) -> Read:
     header = parse_header(text, file)
-    tree, canonical = compact(header.body, file, header.body_line)
-    query = analyse_tree(tree, file, header.body_line, canonical)
+    tree, text, meaning = compact(header.body, file, header.body_line)
+    query = analyse_tree(tree, file, header.body_line, text, meaning)
     return Read(
         {name: word.value for name, word in header.words.items()},
         {name: word.line for name, word in header.words.items()},
@@ -152,8 +152,8 @@ def expanded(reader: SqlFile, views: Mapping[str, SqlFile]) -> SqlFile:
         reader.file,
     )
     text = tree.sql(dialect="duckdb")
-    canonical_tree, canonical = compact(text, reader.file)
-    query = analyse_tree(canonical_tree, reader.file, 1, canonical)
+    whole, text, meaning = compact(text, reader.file)
+    query = analyse_tree(whole, reader.file, 1, text, meaning)
     refusals = reader.read.query.refusals or query.refusals
     return replace(reader, read=replace(reader.read, query=replace(query, refusals=refusals)))
 
@@ -185,7 +185,7 @@ def built(
         place=Place(sql.file, 1),
         **found,
     )
-    return Draft(job, job.transform, has_star="star" in sql.read.query.hints), []
+    return Draft(job, sql.read.query.meaning, has_star="star" in sql.read.query.hints), []
 
 
 def _problem(

@@ -30,6 +30,7 @@ from tidemill.project.effects import Effects
 from tidemill.project.runlogs import RunLogs
 from tidemill.project.schedule import moments_in
 from tidemill.project.sqljobs import written
+from tidemill.project.undeclared import Undeclared
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.gate import release
 from tidemill.runtime.journal import LedgerJournal, settle_reports
@@ -76,6 +77,7 @@ class Machine:
     loop: Loop
     services: Services
     effects: Effects
+    undeclared: Undeclared
     landings: dict[str, Landing] = field(default_factory=dict)
     pending: dict[str, Job | None] = field(default_factory=dict)
 
@@ -154,6 +156,7 @@ def _assembled(
         loop=Loop(state, services, workers),
         services=services,
         effects=effects,
+        undeclared=Undeclared(ledger),
     )
 
 

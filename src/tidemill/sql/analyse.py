@@ -28,7 +28,7 @@ from tidemill.sql.scope import binding
 __all__ = ["ANALYSIS_VERSION", "Query", "analyse", "analyse_tree"]
 
 # Changes when the meaning of a stored Query changes: a cache written by another version is parsed anew.
-ANALYSIS_VERSION = f"1/{PARSER_VERSION}"
+ANALYSIS_VERSION = f"2/{PARSER_VERSION}"
 
 _FILE_LIKE = re.compile(r"[/\\*]|://|\.(csv|tsv|json|ndjson|jsonl|parquet|xlsx|arrow|db|duckdb|gz|zst)$", re.IGNORECASE)
 
@@ -38,7 +38,8 @@ class Query:
     """What one look at a query shows.
 
     `inputs` maps to the line of first appearance; `hints` names what the query is made of (join, aggregate, window,
-    distinct, limit, set_operation, subquery, unnest, pivot, star, cte); `text` is the SQL without comments and layout.
+    distinct, limit, set_operation, subquery, unnest, pivot, star, cte); `text` is the SQL without comments and layout,
+    `meaning` the same for texts that mean the same.
     """
 
     inputs: tuple[str, ...]
@@ -46,6 +47,7 @@ class Query:
     hints: tuple[str, ...]
     refusals: tuple[Refusal, ...]
     text: str
+    meaning: str = ""
 
     def check(self, place: str) -> None:
         """Raise the first refusal, if there is one."""
@@ -61,6 +63,7 @@ class Query:
             "hints": list(self.hints),
             "refusals": [[refusal.message, refusal.mend, refusal.line] for refusal in self.refusals],
             "text": self.text,
+            "meaning": self.meaning,
         }
 
     @classmethod
@@ -74,6 +77,7 @@ class Query:
             hints=tuple(data["hints"]),
             refusals=tuple(Refusal(*parts) for parts in data["refusals"]),
             text=data["text"],
+            meaning=data["meaning"],
         )
 
 
@@ -90,11 +94,11 @@ class _Look:
 
 def analyse(sql: str, place: str, line: int = 1) -> Query:
     """Inputs, refusals and hints of the one query in `sql`, which starts on `line` of the file `place`."""
-    tree, text = compact(sql, place, line)
-    return analyse_tree(tree, place, line, text)
+    tree, text, meaning = compact(sql, place, line)
+    return analyse_tree(tree, place, line, text, meaning)
 
 
-def analyse_tree(tree: exp.Query, place: str, line: int = 1, text: str = "") -> Query:
+def analyse_tree(tree: exp.Query, place: str, line: int = 1, text: str = "", meaning: str = "") -> Query:
     """The same for a tree that is already parsed."""
     look = _Look(place, line)
     for node in tree.walk():
@@ -109,6 +113,7 @@ def analyse_tree(tree: exp.Query, place: str, line: int = 1, text: str = "") -> 
         hints=tuple(sorted(look.hints)),
         refusals=tuple(look.refusals),
         text=text,
+        meaning=meaning,
     )
 
 

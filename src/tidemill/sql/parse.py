@@ -43,10 +43,12 @@ def parse(sql: str, place: str, line: int = 1) -> exp.Query:
     return _parse_tokens(_tokenize(sql, place, line), sql, place, line)
 
 
-def compact(sql: str, place: str, line: int = 1) -> tuple[exp.Query, str]:
-    """The query, and its text without comments, line breaks and case of keywords: a cheap name for the same text."""
+def compact(sql: str, place: str, line: int = 1) -> tuple[exp.Query, str, str]:
+    """The query, its text without comments, line breaks and case of keywords, and a cheap name for the same meaning:
+    that text without every AS that may as well be left out."""
     tokens = _tokenize(sql, place, line)
-    return _parse_tokens(tokens, sql, place, line), _compact(tokens, sql)
+    parts = _compact(tokens, sql)
+    return _parse_tokens(tokens, sql, place, line), " ".join(parts), " ".join(_without_as(tokens, parts))
 
 
 def line_of(node: exp.Expr, line: int = 1) -> int:
@@ -123,7 +125,22 @@ def _query(tree: exp.Expr, place: str, line: int) -> exp.Query:
     )
 
 
-def _compact(tokens: list[Token], sql: str) -> str:
+def _without_as(tokens: list[Token], parts: list[str]) -> list[str]:
+    """The parts but for each AS before a name; in `WITH a AS (...)` and before a text it says something."""
+    if len(parts) != len(tokens):  # a number was written together with the dot before it
+        return parts
+    following = [*tokens[1:], None]
+    return [
+        part
+        for part, token, after in zip(parts, tokens, following, strict=True)
+        if token.token_type is not TokenType.ALIAS
+        or after is None
+        or after.token_type is TokenType.L_PAREN
+        or after.token_type in _STRINGS
+    ]
+
+
+def _compact(tokens: list[Token], sql: str) -> list[str]:
     """The tokens as they were written, one space apart; reserved words upper case where they cannot be names."""
     parts: list[str] = []
     before = TokenType.SEMICOLON
@@ -136,4 +153,4 @@ def _compact(tokens: list[Token], sql: str) -> str:
         else:
             parts.append(sql[token.start : token.end + 1])
         before = kind
-    return " ".join(parts)
+    return parts

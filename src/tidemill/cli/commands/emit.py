@@ -70,4 +70,6 @@ def _show(settings: Settings, asset: str, answer: Total | dict[str, Any]) -> int
         for result in said.get("results", [])[:10]:
             column = f" ({result['column']})" if result.get("column") else ""
             say(f"  event {result['index'] + 1} {result['status']}{column}: {result['reason']}")
+    if said.get("warning"):
+        say(f"warning: {said['warning']}")
     return 1 if said["parked"] else 0

@@ -1,0 +1,72 @@
+"""Fields that nobody declared are told where they were sent, and in status while it is so."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.e2e.conftest import ORDERS, Project, alarms, order, ran
+from tidemill.core.model import Asset, AssetKind, Column
+from tidemill.project.undeclared import LINES_MAX, Undeclared
+
+TOPIC = Asset("orders", AssetKind.TOPIC, (Column("id", "varchar"), Column("amount", "integer")), id="id")
+
+
+class Kept:
+    """Notes in memory."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Any] = {}
+        self.written = 0
+
+    def note(self, topic: str, name: str, value: Any) -> None:
+        self.kept[name] = value
+        self.written += 1
+
+    def notes(self, topic: str) -> dict[str, Any]:
+        return dict(self.kept)
+
+
+def lines(*events: dict[str, Any]) -> bytes:
+    return b"".join(json.dumps(event).encode() + b"\n" for event in events)
+
+
+def test_a_new_field_is_kept_once_and_known_to_the_next_process() -> None:
+    kept = Kept()
+    undeclared = Undeclared(kept)
+    assert undeclared.look(TOPIC, lines({"id": "1", "amuont": 2}, {"id": "2", "x": 1, "_deleted": True})) == [
+        "amuont",
+        "x",
+    ]
+    assert undeclared.look(TOPIC, lines({"id": "3", "amuont": 2})) == ["amuont"]
+    assert kept.written == 1
+    (told,) = Undeclared(kept).standing({"orders": TOPIC})
+    assert "events of orders carry what it does not declare: amuont (did you mean amount?), x;" in told
+
+
+def test_a_topic_without_columns_and_lines_that_are_no_events_tell_nothing() -> None:
+    undeclared = Undeclared(Kept())
+    assert undeclared.look(Asset("any", AssetKind.TOPIC), lines({"x": 1})) == []
+    assert undeclared.look(TOPIC, b'[1]\n\n{"id": \n\xff\n') == []
+
+
+def test_of_a_batch_the_first_events_are_looked_at() -> None:
+    undeclared = Undeclared(Kept())
+    many = [{"id": str(number)} for number in range(LINES_MAX)]
+    assert undeclared.look(TOPIC, lines(*many, {"late": 1})) == []
+    assert undeclared.look(TOPIC, lines(*many[1:], {"late": 1})) == ["late"]
+
+
+def test_emit_warns_beside_its_answer_and_status_says_it_until_it_is_declared(project: Project) -> None:
+    project.write({"tidemill.toml": ORDERS, "jobs/n.sql": "select count(*) n from orders"})
+    event = json.dumps({**order(1), "custmer": "eve"})
+    done = project.cli("emit", "orders", "--row", event, "--json")
+    assert json.loads(done.stdout) == {"accepted": 1, "duplicate": 0, "parked": 0, "results": []}
+    assert done.stderr.startswith(
+        "warning: events of orders carry what it does not declare: custmer (did you mean customer?);"
+    )
+    assert "alarm: undeclared fields: events of orders carry" in project.cli("status").stderr
+    project.write({"tidemill.toml": ORDERS + 'custmer = "varchar"\n'})
+    with project.open() as mill:
+        ran(mill)
+        assert alarms(mill) == []
