@@ -132,3 +132,13 @@ def test_a_definition_saved_just_before_a_run_is_loaded_or_told(project: Project
     )
     assert project.json("run")["failed"] == 0
     assert len(project.json("query", "select * from n")) == 2
+
+
+def test_a_run_asked_for_right_after_a_save_knows_the_new_job(project: Project) -> None:
+    project.write({"tidemill.toml": ORDERS})
+    with watching(project) as mill:
+        mill.emit("orders", [order(1)])
+        for number in range(5):  # no notification is that quick five times in a row
+            project.write({f"jobs/fresh_{number}.sql": "-- schedule: 02:00\nselect customer from orders"})
+            mill.run([f"fresh_{number}"])
+        assert len(mill.map()) == 5
