@@ -9,7 +9,7 @@ from pathlib import Path
 from tidemill.core.ports import RunRecord
 from tidemill.project.mill import Mill, open_mill
 
-__all__ = ["Ended", "project"]
+__all__ = ["Ended", "project", "write_project"]
 
 TOPIC = """
 [project]
@@ -26,12 +26,17 @@ note = "varchar"
 """
 
 
-def project(folder: Path, jobs: Mapping[str, str], *, has_id: bool = False, settings: str = "") -> Mill:
-    """A project with one topic (or other settings) and these files under jobs/, opened to run."""
+def write_project(folder: Path, jobs: Mapping[str, str], *, has_id: bool = False, settings: str = "") -> None:
+    """Write a project with one topic (or other settings) and these files under jobs/."""
     (folder / "jobs").mkdir(parents=True)
     (folder / "tidemill.toml").write_text(settings or TOPIC.format(id='id = "event_id"' if has_id else ""))
     for name, text in jobs.items():
         (folder / "jobs" / name).write_text(text)
+
+
+def project(folder: Path, jobs: Mapping[str, str], *, has_id: bool = False, settings: str = "") -> Mill:
+    """Such a project, opened to run."""
+    write_project(folder, jobs, has_id=has_id, settings=settings)
     mill = open_mill(folder, mode="run")
     mill.run()
     return mill

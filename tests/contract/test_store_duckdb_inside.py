@@ -386,12 +386,13 @@ class Full(Session):
 
 def test_a_full_disk_stops_the_work_and_leaves_the_state_valid() -> None:
     store = DuckDBStore(":memory:", site=Site(":memory:", session_type=Full))
+    write(store, "t", Became(rows((1, "z")), ("id",)))
     write(store, "t", Became(rows((1, "a")), ("id",)))
     settle(store, progress(t=2))
     attempts: list[Callable[[], object]] = [
         lambda: write(store, "t", Became(rows((1, "b")), ("id",))),
         lambda: settle(store, progress(t=2, run="r2"), progress(t=2)),
-        lambda: store.trim("t", 1),
+        lambda: store.trim("t", 3),
     ]
     for attempt in attempts:
         Full.left = 1
@@ -544,6 +545,18 @@ def counted() -> Iterator[DuckDBStore]:
     settle(store, Progress("j", "v", {"in": 2}, {"in": 1}))
     yield store
     store.close()
+
+
+def test_trimming_where_no_image_has_ended_since_runs_nothing(counted: DuckDBStore) -> None:
+    write(counted, "t", Became(rows((1, "a")), ("id",)))
+    write(counted, "t", Became(rows((1, "b")), ("id",)))
+    Counting.ran.clear()
+    assert counted.trim("in", 2) == 0
+    assert Counting.ran == []
+    assert counted.trim("t", 3) == 1
+    Counting.ran.clear()
+    assert counted.trim("t", 3) == 0
+    assert Counting.ran == []
 
 
 def _run(store: DuckDBStore, *outputs: Any) -> list[str]:

@@ -3,7 +3,8 @@
 Rules of this file:
   * a notification only says that it is worth looking; listings, loads and the stores are the truth;
   * everything is looked at once at the start and again every `RESYNC_SECONDS`, so a lost notification is healed;
-  * nothing here costs more with more jobs: what did not change is not loaded, listed or judged.
+  * nothing here costs more with more jobs: what did not change is not loaded or judged, and looking at everything again
+    takes at most one part in `REST_FACTOR` of the time.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ __all__ = ["RESYNC_SECONDS", "Watch", "keep_house"]
 
 RESYNC_SECONDS = 60.0
 """How often everything is looked at again, whatever was notified."""
+REST_FACTOR = 200
+"""So many times as long as that took nobody looks again: what a project costs that rests does not grow with its size."""
 DEBOUNCE_MILLISECONDS = 50
 
 
@@ -45,6 +48,7 @@ class Watch:
         self._has_other_assets = False
         self._reloading = threading.Lock()
         self._loaded: frozenset[tuple[str, int, int]] = frozenset()
+        self._seen: object = None
 
     def run(self, stop: threading.Event) -> None:
         """Follow until `stop` is set."""
@@ -52,10 +56,14 @@ class Watch:
         listener.start()
         next_resync = time.monotonic() + RESYNC_SECONDS
         while not stop.is_set():
-            self._land()
-            if time.monotonic() >= next_resync:
+            begun = time.monotonic()
+            is_resync = begun >= next_resync
+            if is_resync:
                 self._resync()
-                next_resync = time.monotonic() + RESYNC_SECONDS
+            self._land()
+            if is_resync:
+                ended = time.monotonic()
+                next_resync = ended + max(RESYNC_SECONDS, (ended - begun) * REST_FACTOR)
             self._sleep(stop, next_resync)
         listener.join(timeout=2.0)
 
@@ -148,16 +156,21 @@ class Watch:
         try:
             loaded = load(machine.definitions.folder, self._env or None)
             living.reload(machine, loaded, applies_at_once=self._applies_at_once)
-        except TidemillError as error:
+        except (OSError, TidemillError) as error:  # a file may vanish while it is read; another notification follows
             machine.journal.alert(Alert("definition", "", str(error), machine.clock.now()))
         self._unsettled.update(asset.name for asset in self._files())
         self._wake.set()
 
     def _resync(self) -> None:
-        """Heal what notifications lost: list all files, read all heads."""
+        """Heal what notifications lost: list all files and, where anything was committed since the last time, read
+        all heads."""
         machine = self._machine
         self._has_other_assets = True
         self._unsettled.update(asset.name for asset in self._files())
+        seen = machine.stamp()
+        if seen == self._seen:
+            return
+        self._seen = seen
         for name, head in wiring.heads_of(machine, machine.positions()).items():
             machine.loop.post(Landed(name, head, machine.clock.now()))
         keep_house(machine)

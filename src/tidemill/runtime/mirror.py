@@ -21,7 +21,7 @@ from tidemill.runtime.rows import row_ids, table_of
 __all__ = ["COPY_CHANGES", "Mirrors"]
 
 _NOTHING = pa.schema([pa.field(RID, pa.string()), pa.field(OFFSET, pa.int64())])
-COPY_CHANGES = 100_000
+COPY_CHANGES = 25_000
 """Events copied at a time, so that memory stays flat."""
 
 
@@ -50,6 +50,31 @@ class Mirrors:
         try:
             if self.prepare_within(job, plan, transaction):
                 transaction.commit()
+        finally:
+            transaction.rollback()
+
+    def prepare_ahead(self, job: Job, plan: Plan) -> None:
+        """Copy a long backlog in commits of its own, so that the run's own transaction holds little in memory."""
+        for topic in self.needed(job, plan):
+            while self._is_copied_ahead(topic):
+                pass
+
+    def _is_copied_ahead(self, topic: str) -> bool:
+        """Copy one part of a long backlog; whether there was one."""
+        ledger = self._ledger.begin(exclusive=False)
+        try:
+            head = ledger.head(topic).offset
+        finally:
+            ledger.rollback()
+        if head <= COPY_CHANGES:
+            return False
+        transaction = self._tables.begin()
+        try:
+            if head - transaction.head(topic).offset <= COPY_CHANGES:
+                return False
+            self.catch_up(topic, transaction, most=COPY_CHANGES)
+            transaction.commit()
+            return True
         finally:
             transaction.rollback()
 
@@ -90,9 +115,10 @@ class Mirrors:
         finally:
             transaction.rollback()
 
-    def catch_up(self, topic: str, transaction: Transaction) -> int:
+    def catch_up(self, topic: str, transaction: Transaction, *, most: int = 0) -> int:
         """Copy what the mirror lacks, inside a transaction of the tables store; returns how much there is to commit.
 
+        With `most` only so many events, where no other shape makes the mirror begin anew.
         The mirror of a topic without events exists, and is empty: to make it counts as one.
         """
         reader = self._ledger.begin(exclusive=False)
@@ -107,8 +133,9 @@ class Mirrors:
                 # It is a mirror from the start: cursors of readers of the topic itself may stand beyond its head.
                 transaction.write(topic, Replaced(table_of(_NOTHING, []), [], head=0))
             # With other columns it begins anew, and empty: all of the topic is copied again.
-            for low in range(0 if is_anew else have, head, COPY_CHANGES):
-                high = min(low + COPY_CHANGES, head)
+            end = min(head, have + most) if most and not is_anew else head
+            for low in range(0 if is_anew else have, end, COPY_CHANGES):
+                high = min(low + COPY_CHANGES, end)
                 rows = reader.read(Slice(topic, low, high, Images.ADDED))
                 if is_upsert:
                     changed = row_ids(reader.read(Slice(topic, low, high, Images.CHANGES)))

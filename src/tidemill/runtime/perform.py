@@ -117,7 +117,9 @@ class Performer:
     def perform(self, start: Start, run: str, *, exclusive: bool = True, parking: Parking | None = None) -> Done:
         """Perform one run, alone in its transaction. Raises what went wrong; then nothing is committed."""
         job = self.catalog.jobs[start.job]
-        if not exclusive:
+        if exclusive:
+            self.mirrors.prepare_ahead(job, self.catalog.plan(job))
+        else:
             self.mirrors.prepare(job, self.catalog.plan(job))
         transaction = self.stores[job.home].begin(exclusive=exclusive)
         try:

@@ -224,6 +224,11 @@ class SQLiteStore:
         """Copy the live ledger to a file: one consistent moment, while others go on writing."""
         upkeep.copy(self.path, Path(target))
 
+    @property
+    def stamp(self) -> int:
+        """A number that moves with every commit that changed something (beyond the port)."""
+        return self._writer.raw.total_changes
+
     # Log.
 
     def append(self, asset: Asset, events: bytes, *, source: str = "", mark: str = "") -> Receipt:
