@@ -8,13 +8,16 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
+
+import pyarrow as pa
 
 from tidemill.core.errors import NotFound, UserError
 from tidemill.core.model import Asset, AssetKind, Column
 from tidemill.core.ports import Receipt, Refusal, Sending
+from tidemill.project.asking import Asked, select_of
 from tidemill.project.operations import Progress
 from tidemill.project.serving import ServerWords
 
@@ -112,6 +115,36 @@ class FakeMill:
     def _received(answer: dict[str, Any]) -> Receipt:
         refusals = tuple(Refusal(each["index"], each["reason"], "", each["column"]) for each in answer["results"])
         return Receipt(answer["accepted"], answer["duplicate"], answer["parked"], answer["head"], refusals)
+
+    def head(self, asset: str) -> int:
+        return self._heads[asset]
+
+    def rows(self, asset: str, asked: Asked) -> Any:
+        known = next((each for each in self.assets() if each["asset"] == asset), None)
+        if known is None:
+            raise NotFound(f"there is no asset {asset}", mend="see GET /v1/assets")
+        columns = tuple(Column(name, type_) for name, type_ in known["columns"].items())
+        shaped = Asset(asset, AssetKind(known["kind"]), columns, tuple(known["key"]))
+        return pa.Table.from_pylist(self.query(select_of(shaped, asked)))
+
+    def changes(self, asset: str, from_: int, limit: int) -> tuple[Iterator[dict[str, Any]], int]:
+        self._known(asset)
+        return iter(()), self._heads[asset]
+
+    def listen(self, hear: Callable[[], bool]) -> None:
+        hear()
+
+    def journey(self, topic: str, asset: str) -> Any:
+        raise UserError(f"nothing of {topic} comes to {asset}")
+
+    def has_arrived(self, way: Any) -> bool:
+        return True
+
+    def produced(self, way: Any, offsets: Sequence[int]) -> list[Any]:
+        return []
+
+    def is_alive(self) -> bool:
+        return True
 
     def remembered(self, topic: str, name: str) -> Any:
         return None

@@ -7,7 +7,7 @@ import fcntl
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -121,7 +121,11 @@ class Front:
     """A served project, and what a user does with it."""
 
     mill: Mill
-    address: str
+    server: LocalServer
+
+    @property
+    def address(self) -> str:
+        return self.server.address
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """One request; a header's `_` is written `-`."""
@@ -157,15 +161,23 @@ def answer_of(connection: HTTPConnection) -> Answer:
 
 
 @contextlib.contextmanager
-def served(folder: Path, text: str, around: Callable[[ASGIApp], ASGIApp] = lambda app: app) -> Iterator[Front]:
+def served(
+    folder: Path,
+    text: str,
+    around: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+    jobs: Mapping[str, str] | None = None,
+) -> Iterator[Front]:
     """A project of this text, opened and served; `around` is put between the server and the application."""
     folder.mkdir()
     (folder / "tidemill.toml").write_text(text)
+    (folder / "jobs").mkdir()
+    for name, sql in (jobs or {}).items():
+        (folder / "jobs" / f"{name}.sql").write_text(sql)
     with tidemill.open(folder) as mill:
-        app = around(create_app(mill, token=TOKEN, is_open=True))
-        server = LocalServer(app, limits=mill.server.limits).start()
+        app = create_app(mill, token=TOKEN, is_open=True)
+        server = LocalServer(around(app), limits=mill.server.limits, on_stop=app.stop_following).start()
         try:
-            yield Front(mill, server.address)
+            yield Front(mill, server)
         finally:
             server.stop(at_once=True)
 

@@ -40,7 +40,9 @@ def keep_going(settings: Settings, command: str, *, mode: str, host: str = HOST,
 @contextmanager
 def _serving(owner: Owner, mill: Any, host: str, port: int | None) -> Iterator[str]:
     app = create_app(mill, token=owner.token, is_open=port is not None)
-    server = LocalServer(app, host, port or 0, grace_seconds=GRACE_SECONDS, limits=mill.server.limits).start()
+    server = LocalServer(
+        app, host, port or 0, grace_seconds=GRACE_SECONDS, limits=mill.server.limits, on_stop=app.stop_following
+    ).start()
     try:
         owner.announce(server.address)
         yield server.address

@@ -19,7 +19,7 @@ from tidemill.core.model import Asset, AssetKind, Column, Place, Semantics
 from tidemill.project.types import column_type
 from tidemill.project.words import choice, duration, names, nearest, positive_duration, text
 
-__all__ = ["FORMATS", "NAME", "asset_of", "columns_of", "partition_names"]
+__all__ = ["FORMATS", "GIVEN", "NAME", "asset_of", "columns_of", "partition_names"]
 
 NAME = re.compile(r"[A-Za-z_][\w.-]*")
 FORMATS = ("csv", "ndjson", "json", "parquet", "binary")
@@ -102,7 +102,7 @@ WORDS: Mapping[str, Word] = {
 }
 """Every word of an asset besides `kind`, `columns` and the table of its format's options."""
 
-_GIVEN = {
+_GIVEN_COLUMNS = {
     "tracking": ("message_id", {
         "message_id": "varchar", "type": "varchar", "event": "varchar", "user_id": "varchar", "anonymous_id": "varchar",
         "event_time": "timestamp", "received_at": "timestamp", "properties": "json", "context": "json",
@@ -117,6 +117,9 @@ _GIVEN = {
     }),
 }  # fmt: skip
 """What a topic gets by one word: the column that identifies its events, and columns beside those it declares."""
+
+GIVEN = frozenset(_GIVEN_COLUMNS)
+"""The words that give a topic its columns."""
 
 
 def asset_of(name: str, said: Mapping[str, Any], place_of: PlaceOf) -> tuple[Asset | None, list[DefinitionError]]:
@@ -220,9 +223,9 @@ def _completed(asset: Asset) -> Asset:
     """Defaults that depend on other words: the format from the path, partition and tracking columns."""
     if asset.kind is AssetKind.FILES:
         return _completed_files(asset)
-    word = next((word for word in _GIVEN if asset.options.get(word)), "")
+    word = next((word for word in _GIVEN_COLUMNS if asset.options.get(word)), "")
     if word:
-        id_, given = _GIVEN[word]
+        id_, given = _GIVEN_COLUMNS[word]
         declared = tuple(column for column in asset.columns if column.name not in given)
         columns = columns_of(given) + declared
         return replace(asset, columns=columns, id=asset.id or id_, event_time=asset.event_time or "event_time")

@@ -8,7 +8,7 @@ Rules of this file:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,15 +18,14 @@ import msgspec
 from tidemill.core.errors import NotFound, OperatorError, UserError
 from tidemill.core.event import Defined, Landed, Paused, Requested, Resumed
 from tidemill.core.model import Asset, AssetKind, Job, Mode
-from tidemill.core.ports import Head, Receipt, RunRecord, Sending
+from tidemill.core.ports import Head, Receipt, RunRecord
 from tidemill.project import living, querying, reports, wiring
 from tidemill.project.alarms import alarms
 from tidemill.project.checking import drop_contradictions
-from tidemill.project.hooks import Hook
 from tidemill.project.loading import load
 from tidemill.project.operations import Json, Progress
 from tidemill.project.owner import Owner, acquire
-from tidemill.project.serving import ServerWords
+from tidemill.project.served import ServedMachine
 from tidemill.project.undeclared import told
 from tidemill.project.watching import Watch, keep_house
 from tidemill.project.wiring import Machine
@@ -81,11 +80,11 @@ def open(folder: str | Path, env: str = "") -> Mill:
     return mill
 
 
-class Mill:
+class Mill(ServedMachine):
     """An open project; a context manager."""
 
     def __init__(self, machine: Machine, env: str = "", opened_for: str = "command") -> None:
-        self.machine = machine
+        super().__init__(machine)
         self.env = env
         self.opened_for = opened_for
         self._closing = threading.Lock()
@@ -125,19 +124,6 @@ class Mill:
         receipt = self.machine.ledger.append(topic, data, source=source, mark=mark)
         extra = self.machine.undeclared.look(topic, data)
         return {**self._received(asset, receipt), "warning": told(topic, extra) if extra else ""}
-
-    def take(self, sendings: Sequence[Sending]) -> list[Receipt | Exception]:
-        """Take events of many senders into their topics, in as few commits as can be; durable on return."""
-        answers = self.machine.ledger.append_all(sendings)
-        heads: dict[str, int] = {}
-        for sending, answer in zip(sendings, answers, strict=True):
-            if isinstance(answer, Receipt) and answer.accepted:
-                self.machine.undeclared.look(sending.asset, sending.events, 1)
-                heads[sending.asset.name] = max(heads.get(sending.asset.name, 0), answer.head)
-        now = self.machine.clock.now()
-        for name, head in heads.items():
-            self.machine.loop.post(Landed(name, Head(head), now))
-        return answers
 
     def touch(self, asset: str, version: str = "") -> Json:
         """Say that an external asset changed."""
@@ -344,34 +330,6 @@ class Mill:
     def backup(self, target: str) -> Json:
         """A consistent copy of the state, cursors included."""
         return reports.backup(self.machine, Path(target))
-
-    # --------------------------------------------------------------------------------------- being served
-
-    @property
-    def server(self) -> ServerWords:
-        """What `[server]` says now."""
-        return self.machine.definitions.server
-
-    @property
-    def hooks(self) -> Mapping[str, Hook]:
-        """The hooks by name, as they are declared now."""
-        return self.machine.definitions.hooks
-
-    def asset(self, name: str) -> Asset:
-        """The asset of that name, as it is now. Raises NotFound."""
-        return self._asset(name)
-
-    def topics(self) -> list[Asset]:
-        """Every topic, as it is now."""
-        return [asset for asset in self.machine.catalog.assets.values() if asset.kind is AssetKind.TOPIC]
-
-    def remembered(self, topic: str, name: str) -> Any:
-        """The note kept under this topic and name, or None."""
-        return self.machine.ledger.noted(topic, name)
-
-    def forget(self, first: str, last: str) -> None:
-        """Forget all notes of the topics from `first` to `last`, both included."""
-        self.machine.ledger.forget_notes(first, last)
 
     def close(self) -> None:
         """Finish what runs and release everything; idempotent."""

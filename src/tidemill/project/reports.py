@@ -43,6 +43,7 @@ __all__ = [
     "plan",
     "release",
     "restart_parked_count",
+    "shaped",
     "status",
 ]
 
@@ -98,7 +99,7 @@ def assets(machine: Machine) -> list[dict[str, Any]]:
     jobs = machine.catalog.jobs.values()
     listed = []
     for name in machine.catalog.assets:
-        asset = _shaped(machine, name)
+        asset = shaped(machine, name)
         listed.append(
             {
                 "asset": name,
@@ -123,7 +124,8 @@ def _readers(machine: Machine, name: str) -> list[str]:
     return list(dict.fromkeys([*jobs, *(reader for reader in named if name in named[reader])]))
 
 
-def _shaped(machine: Machine, name: str) -> Asset:
+def shaped(machine: Machine, name: str) -> Asset:
+    """The asset with its columns and key, as far as they are known."""
     try:
         return machine.catalog.asset(name)
     except TidemillError:

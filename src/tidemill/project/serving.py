@@ -14,8 +14,9 @@ from typing import Any, Protocol
 from tidemill.core.errors import DefinitionError
 from tidemill.core.model import Asset, Place
 from tidemill.core.ports import Receipt, Sending
+from tidemill.project.asking import Asked
 from tidemill.project.hooks import Hook
-from tidemill.project.operations import Operations
+from tidemill.project.operations import Json, Operations
 from tidemill.project.words import nearest
 
 __all__ = ["Limits", "Served", "ServerWords", "server_words"]
@@ -103,7 +104,10 @@ def _origins(value: object) -> Iterator[str]:
 
 
 class Served(Operations, Protocol):
-    """What a server asks of an open project, beyond the operations that other processes may ask for as well."""
+    """What a server asks of an open project, beyond the operations that other processes may ask for as well.
+
+    `ServedMachine` (served.py) is the implementation, and says what each means.
+    """
 
     @property
     def server(self) -> ServerWords:
@@ -127,3 +131,27 @@ class Served(Operations, Protocol):
 
     def forget(self, first: str, last: str) -> None:
         """Forget all notes of the topics from `first` to `last`, both included."""
+
+    def head(self, asset: str) -> int:
+        """The offset that the asset's log is known to reach."""
+
+    def rows(self, asset: str, asked: Asked) -> Any:
+        """Current rows, as an Arrow table."""
+
+    def changes(self, asset: str, from_: int, limit: int) -> tuple[Iterator[dict[str, Any]], int]:
+        """The changes after an offset, and the offset that they reach to."""
+
+    def listen(self, hear: Callable[[], bool]) -> None:
+        """Call `hear` on the loop's thread soon, and whenever a log has moved, until it returns False."""
+
+    def journey(self, topic: str, asset: str) -> Any:
+        """The way of an event from its topic to another asset. Raises NotFound or UserError."""
+
+    def has_arrived(self, way: Any) -> bool:
+        """Whether what the event comes to is committed there; asked while listening."""
+
+    def produced(self, way: Any, offsets: Sequence[int]) -> list[Json]:
+        """The rows of the asset that these events produced."""
+
+    def is_alive(self) -> bool:
+        """Whether events are being handled, and the ledger answers."""

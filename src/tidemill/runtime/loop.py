@@ -30,6 +30,7 @@ from tidemill.core.event import (
     Event,
     Failed,
     Finished,
+    Landed,
     Look,
     Looked,
     Readiness,
@@ -58,6 +59,7 @@ class Lane:
 
 T = TypeVar("T")
 Task = Callable[[], None]
+Listener = Callable[[], bool]
 
 _STATES = {Failure.WAITS: "held", Failure.CANCELLED: "cancelled"}
 """What a run that will not be tried again is called, where it is not simply failed."""
@@ -116,6 +118,13 @@ class _Mark:
     reached: threading.Event = field(default_factory=threading.Event)
 
 
+@dataclass(frozen=True, slots=True)
+class _Listens:
+    """Somebody wants to hear when logs move."""
+
+    hear: Listener
+
+
 class Loop:
     """One loop over one state."""
 
@@ -123,8 +132,9 @@ class Loop:
         self.state = state
         self._services = services
         self._workers = workers
-        self._events: queue.SimpleQueue[Event | _Mark | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Event | _Mark | _Listens | None] = queue.SimpleQueue()
         self._waiting: list[threading.Event] = []
+        self._listeners: list[Listener] = []
         self._lane: list[tuple[Start, str]] = []
         self._acting: queue.SimpleQueue[tuple[Start, str]] = queue.SimpleQueue()
 
@@ -148,17 +158,28 @@ class Loop:
         self._events.put(mark)
         return mark.reached
 
+    def listen(self, hear: Listener) -> None:
+        """Call `hear` on the loop's own thread: once soon, then whenever a log has moved, until it returns False.
+
+        It must not block; the state does not change while it looks at it.
+        """
+        self._events.put(_Listens(hear))
+
     def run(self) -> None:
         """Handle events until stopped."""
         while (event := self._next()) is not None:
-            if not isinstance(event, _Mark):
+            if isinstance(event, _Listens):
+                self._listeners += [event.hear] if event.hear() else []
+            elif not isinstance(event, _Mark):
                 self.handle(event)
+                if isinstance(event, Landed | Finished) and self._listeners:
+                    self._listeners = [hear for hear in self._listeners if hear()]
             elif event.waits_idle:
                 self._waiting.append(event.reached)
             else:
                 event.reached.set()
 
-    def _next(self) -> Event | _Mark | None:
+    def _next(self) -> Event | _Mark | _Listens | None:
         try:
             return self._events.get(block=False)
         except queue.Empty:

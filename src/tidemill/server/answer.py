@@ -21,6 +21,7 @@ from tidemill.core.errors import (
     UpstreamError,
     UserError,
 )
+from tidemill.project.asking import Gone
 from tidemill.server import refusals
 
 __all__ = ["STATUS", "error_answer", "error_value", "json_answer", "json_bytes"]
@@ -40,6 +41,7 @@ STATUS: tuple[tuple[type[TidemillError], int], ...] = (
     (refusals.HeadersTooLarge, 431),
     (refusals.Busy, 429),
     (NotFound, 404),
+    (Gone, 410),
     (UserError, 400),
     (UpstreamError, 422),
     (Conflict, 409),

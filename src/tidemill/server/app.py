@@ -22,17 +22,21 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from tidemill import __version__
-from tidemill.core.errors import NotFound, UserError
+from tidemill.core.errors import NotFound, OperatorError, UserError
 from tidemill.project.serving import Served
 from tidemill.server import metrics, rows
 from tidemill.server.answer import error_answer, json_answer
+from tidemill.server.bell import Bell
 from tidemill.server.body import Room, too_large
 from tidemill.server.calls import called, streamed
 from tidemill.server.committer import Committer
-from tidemill.server.door import Door
+from tidemill.server.counts import Counts
+from tidemill.server.door import Door, Endpoint
 from tidemill.server.events import Events
+from tidemill.server.following import Following
 from tidemill.server.front import Front
 from tidemill.server.hooks import Hooks
+from tidemill.server.metrics import Load
 from tidemill.server.tracking import ADDRESSES, Tracking
 
 __all__ = ["CALLS_MAX", "RUNS_MAX", "create_app"]
@@ -52,8 +56,8 @@ def create_app(served: Served, *, token: str, is_open: bool = False) -> Front:
     """The application over an open project. `is_open`: users' routes need no token (a server on loopback)."""
     limits = served.server.limits
     door = Door(token, limits, is_open=is_open)
-    committer = Committer(served.take, limits.waiting_requests_max)
-    room = Room(limits)
+    room, counts, bell = Room(limits), Counts(), Bell(served.listen)
+    committer = Committer(served.take, limits.waiting_requests_max, counts)
     events = Events(served, door, committer, room)
     tracking, hooks = Tracking(served, committer, room), Hooks(served, committer, room)
     arrivals = [
@@ -61,23 +65,26 @@ def create_app(served: Served, *, token: str, is_open: bool = False) -> Front:
         Route("/v1/hooks/{name}", door.signed(hooks), methods=["POST"]),
         *(Route(path, door.open(tracking), methods=["POST"]) for path in ADDRESSES),
     ]
-    return Front(door, committer, events, _pages(served, door, arrivals))
+    load = Load(counts, room, committer)
+    pages = _pages(_Routes(served, load, bell), Following(served, bell), door, arrivals)
+    return Front(door, committer, bell, counts, events=events, pages=pages)
 
 
-def _pages(served: Served, door: Door, arrivals: list[Route]) -> Starlette:
-    routes = _Routes(served)
-    gets = {
+def _pages(routes: _Routes, following: Following, door: Door, arrivals: list[Route]) -> Starlette:
+    gets: dict[str, Endpoint] = {
         "/v1/assets": routes.assets,
         "/v1/jobs": routes.jobs,
         "/v1/map": routes.map,
         "/v1/runs": routes.runs,
         "/v1/status": routes.status,
         "/v1/assets/{asset}/rows": routes.rows,
+        "/v1/assets/{asset}/changes": following,
         "/metrics": routes.metrics,
     }
     return Starlette(
         routes=[
             Route("/healthz", door.public(_healthz), methods=["GET"]),
+            Route("/readyz", door.public(routes.readyz), methods=["GET"]),
             Route("/v1/owner", door.guarded(_owner), methods=["GET"]),
             Route("/v1/operations/{name}", door.guarded(routes.operation), methods=["POST"]),
             *arrivals,
@@ -90,8 +97,10 @@ def _pages(served: Served, door: Door, arrivals: list[Route]) -> Starlette:
 class _Routes:
     """The endpoints of one open project."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: Served, load: Load, bell: Bell) -> None:
         self._operations = served
+        self._load = load
+        self._bell = bell
         self._most = served.server.limits.request_bytes_max
         self._calls = CapacityLimiter(CALLS_MAX)
         self._runs = ThreadPoolExecutor(RUNS_MAX, thread_name_prefix="tidemill-asked-run")
@@ -121,15 +130,20 @@ class _Routes:
         return json_answer(await self._in_thread(partial(self._operations.runs, **texts, limit=limit)))
 
     async def rows(self, request: Request) -> Response:
-        asked = dict(request.query_params)
-        page = await self._in_thread(lambda: rows.page(self._operations, request.path_params["asset"], asked))
-        following = request.url.include_query_params(offset=page.following) if page.following else None
-        headers = {"Link": f'<{following.path}?{following.query}>; rel="next"'} if following else {}
-        return json_answer(page.rows, headers=headers)
+        asked = rows.asked_in(request.query_params.multi_items(), is_for_arrow=rows.is_arrow(request))
+        found = await self._in_thread(lambda: self._operations.rows(request.path_params["asset"], asked))
+        return rows.answer(request, asked, found)
+
+    async def readyz(self, _: Request) -> Response:
+        if self._bell.is_over:
+            raise OperatorError("the server is closing", mend="ask the one that follows")
+        if not await self._in_thread(self._operations.is_alive):
+            raise OperatorError("events are not being handled", mend="see the log of the owner, and tidemill doctor")
+        return json_answer({"status": "ready"})
 
     async def metrics(self, _: Request) -> Response:
         status = await self._in_thread(self._operations.status)
-        return PlainTextResponse(metrics.text(status), media_type="text/plain; version=0.0.4")
+        return PlainTextResponse(metrics.text(status, self._load), media_type="text/plain; version=0.0.4")
 
     async def _body(self, request: Request) -> bytes:
         parts: list[bytes] = []

@@ -14,11 +14,13 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from tidemill.core.errors import OperatorError
 from tidemill.core.ports import Receipt, Sending
+from tidemill.server.counts import Counts
 from tidemill.server.refusals import Busy
 
 __all__ = ["Committer"]
@@ -33,10 +35,11 @@ _Asked = tuple[Sending, "asyncio.Future[Receipt]"]
 class Committer:
     """Makes durable what the requests of one event loop bring."""
 
-    def __init__(self, take: Take, waiting_max: int) -> None:
+    def __init__(self, take: Take, waiting_max: int, counts: Counts) -> None:
         self._take = take
+        self._counts = counts
         self._waiting_max = waiting_max
-        self._waiting = 0
+        self.waiting = 0
         self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._work, name="tidemill-committer", daemon=True)
@@ -57,9 +60,9 @@ class Committer:
         """The receipt of a sending, once it is durable. Raises Busy where too much waits, and what went wrong."""
         if self._loop is None:
             raise OperatorError("the server is closing", mend="send it again to the one that follows")
-        if self._waiting >= self._waiting_max:
-            raise Busy(f"{self._waiting} requests wait for their commit", mend="send it again after 1 s")
-        self._waiting += 1
+        if self.waiting >= self._waiting_max:
+            raise Busy(f"{self.waiting} requests wait for their commit", mend="send it again after 1 s")
+        self.waiting += 1
         answer: asyncio.Future[Receipt] = self._loop.create_future()
         self._asked.put((sending, answer))
         return await answer
@@ -81,19 +84,30 @@ class Committer:
         return group
 
     def _commit(self, asked: list[_Asked]) -> None:
+        began_at = time.perf_counter()
         try:
             answers = self._take([sending for sending, _ in asked])
         except Exception as error:  # noqa: BLE001 - whatever it is, every request of this commit is told
             answers = [error] * len(asked)
         with suppress(RuntimeError, AttributeError):  # the loop is gone: nobody waits for the answers
-            self._loop.call_soon_threadsafe(self._answer, asked, answers)  # type: ignore[union-attr]
+            seconds = time.perf_counter() - began_at
+            self._loop.call_soon_threadsafe(self._answer, asked, answers, seconds)  # type: ignore[union-attr]
 
-    def _answer(self, asked: list[_Asked], answers: list[Receipt | Exception]) -> None:
-        self._waiting -= len(asked)
-        for (_, future), answer in zip(asked, answers, strict=True):
+    def _answer(self, asked: list[_Asked], answers: list[Receipt | Exception], seconds: float) -> None:
+        self.waiting -= len(asked)
+        self._counts.committed(seconds)
+        for (sending, future), answer in zip(asked, answers, strict=True):
+            if isinstance(answer, Receipt):
+                self._count(sending, answer)
             if future.done():
                 continue
             if isinstance(answer, Exception):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
+
+    def _count(self, sending: Sending, receipt: Receipt) -> None:
+        rows, asset = self._counts.rows, sending.asset.name
+        rows[asset, "accepted"] += receipt.accepted
+        rows[asset, "duplicate"] += receipt.duplicate
+        rows[asset, "parked"] += receipt.parked + len(sending.refused)

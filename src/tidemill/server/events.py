@@ -30,6 +30,7 @@ from tidemill.server.idempotency import Keyed, Keys
 from tidemill.server.lines import plain_lines
 from tidemill.server.outcome import Outcome
 from tidemill.server.refusals import Left, NotTaken
+from tidemill.server.waiting import EVENTS_MAX, Wait, wait_in
 
 __all__ = ["CHUNK_BYTES", "Events"]
 
@@ -55,14 +56,18 @@ class Events:
         headers = Headers(scope=scope)
         try:
             self._door.admit(headers)
-            answer = await self._answer(scope["path_params"]["asset"], headers, receive, outcome)
+            wait = wait_in(self._served, scope["path_params"]["asset"], scope["query_string"])
+            outcome.keeps_offsets = wait is not None
+            answer = await self._answer(scope["path_params"]["asset"], headers, receive, outcome, wait)
         except Left:
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the sender gets an answer and the log the trace
             answer = error_answer(error, said=outcome.value() if outcome.count or outcome.results else None)
         await answer(scope, receive, send)
 
-    async def _answer(self, name: str, headers: Headers, receive: Receive, outcome: Outcome) -> Response:
+    async def _answer(
+        self, name: str, headers: Headers, receive: Receive, outcome: Outcome, wait: Wait | None
+    ) -> Response:
         asset = self._served.asset(name)
         if asset.kind is AssetKind.EXTERNAL:
             return json_answer(await to_thread.run_sync(self._served.touch, name), 202)
@@ -71,9 +76,13 @@ class Events:
         body = Body(receive, headers, self._room)
         try:
             key = headers.get("idempotency-key", "")
+            if key and wait is not None:
+                raise UserError(
+                    "an Idempotency-Key does not go with wait", mend="let the topic's id tell the same event"
+                )
             if not key:
                 await self._take(_Request(asset, headers, body, outcome))
-                return json_answer(outcome.value(), 202)
+                return json_answer(outcome.value(), 202) if wait is None else await wait.answer(outcome)
             async with self._keys.using(name, key) as keyed:
                 return await self._take_once(_Request(asset, headers, body, outcome, keyed), keyed)
         finally:
@@ -92,7 +101,7 @@ class Events:
     async def _take(self, request: _Request) -> None:
         """Commit all that a request brings; its outcome grows with each commit."""
         shape = shape_of(request.headers)
-        if shape is Shape.LINES and not request.is_strict:
+        if shape is Shape.LINES and not request.is_strict and not request.outcome.keeps_offsets:
             await self._take_stream(request)
             return
         whole = await request.body.whole()
@@ -100,6 +109,10 @@ class Events:
             request.keyed.unseen(whole)
             request.keyed.end()
         chunk = chunk_of(shape, whole, request.headers, request.asset)
+        if request.outcome.keeps_offsets and chunk.count > EVENTS_MAX:
+            raise UserError(
+                f"{chunk.count} events are too many to wait for", mend=f"send at most {EVENTS_MAX} with wait"
+            )
         if request.is_strict and chunk.refused:
             raise request.not_taken(Receipt(), chunk)
         await self._commit(request, chunk, request.keep(whole, is_done=True))

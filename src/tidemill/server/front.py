@@ -8,11 +8,13 @@ Rules of this file:
 from __future__ import annotations
 
 from anyio import to_thread
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tidemill.core.errors import UserError
 from tidemill.server.answer import error_answer
+from tidemill.server.bell import Bell
 from tidemill.server.committer import Committer
+from tidemill.server.counts import Counts
 from tidemill.server.door import Door
 
 __all__ = ["Front"]
@@ -24,9 +26,13 @@ EVENTS = "/events"
 class Front:
     """The application as the server calls it."""
 
-    def __init__(self, door: Door, committer: Committer, events: ASGIApp, pages: ASGIApp) -> None:
+    def __init__(
+        self, door: Door, committer: Committer, bell: Bell, counts: Counts, *, events: ASGIApp, pages: ASGIApp
+    ) -> None:
         self._door = door
         self._committer = committer
+        self._bell = bell
+        self._counts = counts
         self._events = events
         self._pages = pages
 
@@ -35,21 +41,32 @@ class Front:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._counts.answers[message["status"]] += 1
+            await send(message)
+
         try:
             self._door.measure(scope)
         except UserError as error:
-            await error_answer(error)(scope, receive, send)
+            await error_answer(error)(scope, receive, counted)
             return
         topic = _topic_in(scope)
         if topic:
             scope["path_params"] = {"asset": topic}
-            await self._events(scope, receive, send)
+            await self._events(scope, receive, counted)
         else:
-            await self._pages(scope, receive, send)
+            await self._pages(scope, receive, counted)
+
+    def stop_following(self) -> None:
+        """Let those come to an end who follow without one; called from any thread when the server is to stop."""
+        self._bell.end()
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         self._committer.start()
+        self._bell.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await to_thread.run_sync(self._committer.stop)

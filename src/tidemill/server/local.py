@@ -3,7 +3,7 @@
 Rules of this file:
   * only loopback addresses are bound; access keys, and with them other addresses, come with the front door;
   * the socket is bound before the thread begins, so a port that is taken is an error where `start` was called;
-  * `stop` lets what was asked be answered first, for at most `grace_seconds`.
+  * `stop` lets what was asked be answered first, for at most `grace_seconds`; `on_stop` ends what has no end itself.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+from collections.abc import Callable
 
 from starlette.types import ASGIApp
 from uvicorn import Config, Server
@@ -43,7 +44,9 @@ class LocalServer:
         *,
         grace_seconds: int = GRACE_SECONDS,
         limits: Limits | None = None,
+        on_stop: Callable[[], None] = lambda: None,
     ) -> None:
+        self._on_stop = on_stop
         limits = limits or Limits()
         self._socket = _bound(host, port)
         name, number = self._socket.getsockname()[:2]
@@ -69,10 +72,16 @@ class LocalServer:
         self._thread.start()
         return self
 
+    @property
+    def is_taking(self) -> bool:
+        """Whether new connections are taken."""
+        return bool(self._server.started and not self._server.should_exit)
+
     def stop(self, *, at_once: bool = False) -> None:
         """Answer what was asked (unless `at_once`), close, and end the thread; idempotent."""
         if at_once:
             self._server.config.timeout_graceful_shutdown = AT_ONCE_SECONDS
+        self._on_stop()
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join()

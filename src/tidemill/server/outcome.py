@@ -19,7 +19,7 @@ __all__ = ["Outcome"]
 
 @dataclass(slots=True)
 class Outcome:
-    """The sum of the receipts of a request."""
+    """The sum of the receipts of a request; with `keeps_offsets` also where its events are (repeated ones too)."""
 
     results_max: int
     accepted: int = 0
@@ -27,7 +27,8 @@ class Outcome:
     parked: int = 0
     results: list[dict[str, Any]] = field(default_factory=list)
     left_out: int = 0
-    head: int = 0
+    keeps_offsets: bool = False
+    offsets: list[int] = field(default_factory=list)
 
     @property
     def count(self) -> int:
@@ -40,7 +41,9 @@ class Outcome:
         self.accepted += receipt.accepted
         self.duplicate += receipt.duplicate
         self.parked += receipt.parked + len(chunk.refused)
-        self.head = receipt.head
+        if self.keeps_offsets:
+            self.offsets += range(receipt.head - receipt.accepted + 1, receipt.head + 1) if receipt.accepted else ()
+            self.offsets += [offset for _, offset in receipt.duplicates if offset]
 
     def refuse(self, receipt: Receipt, chunk: Chunk) -> None:
         """List why nothing was taken."""

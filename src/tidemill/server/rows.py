@@ -1,47 +1,76 @@
-"""The rows of an asset by address: filtered by column, in a fixed order, page by page.
+"""The rows of an asset by address: filtered by column, in a fixed order, page by page, as JSON or as an Arrow stream.
 
 Rules of this file:
-  * names come from the catalogue and nowhere else; values are quoted; what the sender wrote never becomes SQL;
+  * `COLUMN=VALUE` asks for equal values, `COLUMN.gt=VALUE` and so on (asking.py) for others; a few words cut pages;
   * pages are cut by position in the order of the key (of all columns where there is no key).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
 
-from tidemill.core.errors import NotFound, UserError
-from tidemill.project.operations import Operations
+import pyarrow as pa
+from starlette.requests import Request
+from starlette.responses import Response
 
-__all__ = ["PAGE_DEFAULT", "PAGE_MAX", "Page", "page", "whole"]
+from tidemill.core.errors import UserError
+from tidemill.project.asking import CONDITIONS, Asked
+from tidemill.project.reports import plain_rows
+from tidemill.server.answer import json_answer
+
+__all__ = ["ARROW", "PAGE_DEFAULT", "PAGE_MAX", "answer", "asked_in", "is_arrow", "whole"]
 
 PAGE_DEFAULT = 100
 PAGE_MAX = 10_000
+ARROW_PAGE_DEFAULT = 100_000
+ARROW_PAGE_MAX = 1_000_000
 OFFSET_MAX = 2**53
 
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some rows, and the offset of those that follow (None at the end)."""
-
-    rows: list[Any]
-    following: int | None
+ARROW = "application/vnd.apache.arrow.stream"
 
 
-def page(operations: Operations, name: str, asked: dict[str, str]) -> Page:
-    """One page of an asset's rows."""
-    known = next((asset for asset in operations.assets() if asset["asset"] == name), None)
-    if known is None:
-        raise NotFound(f"there is no asset {name}", mend="see GET /v1/assets")
-    limit = whole(asked.pop("limit", str(PAGE_DEFAULT)), "limit", PAGE_MAX)
-    offset = whole(asked.pop("offset", "0"), "offset", OFFSET_MAX)
-    columns = known.get("columns") or {}
-    conditions = [f"{_name(_known(column, columns, name))} = {_text(value)}" for column, value in asked.items()]
-    where = f" where {' and '.join(conditions)}" if conditions else ""
-    order = ", ".join(_name(column) for column in known.get("key") or columns)
-    sql = f"select * from {_name(name)}{where}" + (f" order by {order}" if order else "")
-    found = operations.query(f"{sql} limit {limit + 1} offset {offset}")
-    return Page(found[:limit], offset + limit if len(found) > limit else None)
+def is_arrow(request: Request) -> bool:
+    """Whether the rows are wanted as an Arrow stream."""
+    return ARROW in request.headers.get("accept", "")
+
+
+def asked_in(parameters: Iterable[tuple[str, str]], *, is_for_arrow: bool) -> Asked:
+    """Which rows an address asks for; one more than its page, so that it shows whether others follow."""
+    words = {"limit": str(ARROW_PAGE_DEFAULT if is_for_arrow else PAGE_DEFAULT), "offset": "0", "columns": ""}
+    conditions = []
+    for name, value in parameters:
+        if name in words:
+            words[name] = value
+        else:
+            conditions.append((*_condition(name), value))
+    limit = whole(words["limit"], "limit", ARROW_PAGE_MAX if is_for_arrow else PAGE_MAX)
+    columns = tuple(column for column in words["columns"].split(",") if column)
+    return Asked(tuple(conditions), columns, limit + 1, whole(words["offset"], "offset", OFFSET_MAX))
+
+
+def _condition(name: str) -> tuple[str, str]:
+    column, _, word = name.rpartition(".")
+    return (column, word) if column and word in CONDITIONS else (name, "")
+
+
+def answer(request: Request, asked: Asked, found: pa.Table) -> Response:
+    """A page: its rows, and where the next one is."""
+    limit = asked.limit - 1
+    headers = {}
+    if found.num_rows > limit:
+        following = request.url.include_query_params(offset=asked.offset + limit)
+        headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+    page = found.slice(0, limit)
+    if is_arrow(request):
+        return Response(_stream(page), headers=headers, media_type=ARROW)
+    return json_answer(plain_rows(page), headers=headers)
+
+
+def _stream(page: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, page.schema) as writer:
+        writer.write_table(page)
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
 
 def whole(text: str, name: str, most: int) -> int:
@@ -49,20 +78,3 @@ def whole(text: str, name: str, most: int) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 16 or int(text) > most:
         raise UserError(f"{name} is not a whole number of at most {most}")
     return int(text)
-
-
-def _known(column: str, columns: dict[str, str], asset: str) -> str:
-    if column not in columns:
-        mend = f"its columns are {', '.join(columns)}; limit and offset cut pages"
-        raise UserError(f"{asset} has no column {column}", mend=mend)
-    return column
-
-
-def _name(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _text(value: str) -> str:
-    if "\0" in value:
-        raise UserError("a value holds a zero byte")
-    return "'" + value.replace("'", "''") + "'"

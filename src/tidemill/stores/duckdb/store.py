@@ -14,14 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tidemill.core.change import OFFSET, RID, UNTIL, WEIGHT, Statement
+from tidemill.core.change import FROM, OFFSET, PARENT, RID, UNTIL, WEIGHT, Statement
 from tidemill.core.errors import Fenced, NotFound, OperatorError, UserError
 from tidemill.core.model import Column, Home
 from tidemill.core.ports import Positions
 from tidemill.stores.duckdb.database import CATALOG, Session, literal, quoted
 from tidemill.stores.duckdb.difference import ROWS_NAME
 from tidemill.stores.duckdb.inputs import INPUT_PREFIX, Inputs
-from tidemill.stores.duckdb.layout import Known, drop_asset, forget, load, save_floor, table_name, write_epoch
+from tidemill.stores.duckdb.layout import CURRENT, Known, drop_asset, forget, load, save_floor, table_name, write_epoch
 from tidemill.stores.duckdb.site import Site
 from tidemill.stores.duckdb.slices import relation_types
 from tidemill.stores.duckdb.transaction import DuckDBTransaction
@@ -124,6 +124,19 @@ class DuckDBStore:
     def shapes(self) -> dict[str, tuple[Column, ...]]:
         """The columns of every asset."""
         return {name: held.columns for name, held in self._site.known.tables.items()}
+
+    def head(self, asset: str) -> int:
+        """The offset of the asset's last change; 0 for one that the store does not have."""
+        held = self._site.known.tables.get(asset)
+        return held.offset if held is not None else 0
+
+    def belonging(self, asset: str, parents: Sequence[str]) -> Any:
+        """The current rows that belong to these input rows, their identity first, as an Arrow table."""
+        held = self._site.known.tables[asset]
+        names = ", ".join([RID, *held.names])
+        listed = ", ".join(literal(parent) for parent in parents) or "NULL"
+        text = f"SELECT {names} FROM {table_name(asset)} WHERE {UNTIL} = {CURRENT} AND {PARENT} IN ({listed})"
+        return self._asked(lambda session: session.arrow(f"{text} ORDER BY {FROM}, {RID}"))
 
     def describe(self, sql: str, tables: Mapping[str, Sequence[Column]]) -> tuple[Column, ...]:
         """The columns a SQL text results in, over tables of these shapes, without any rows.

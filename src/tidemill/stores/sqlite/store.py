@@ -29,7 +29,9 @@ from tidemill.core.ports import Positions, Receipt, RunRecord, Sending, Transact
 from tidemill.stores.sqlite import catalog, records, upkeep
 from tidemill.stores.sqlite.connection import Connection, Hook, connect, prepare
 from tidemill.stores.sqlite.log import Door
+from tidemill.stores.sqlite.lookup import event_of
 from tidemill.stores.sqlite.progress import all_progress
+from tidemill.stores.sqlite.reading import Reading
 from tidemill.stores.sqlite.transaction import Exclusive, Snapshot, check_epoch, epoch_of
 from tidemill.stores.sqlite.upkeep import Checkpointer
 
@@ -248,6 +250,16 @@ class SQLiteStore:
         with self._reads() as connection:
             row = connection.one("select mark from marks where asset = ? and source = ?", (asset, source))
             return "" if row is None else str(row[0])
+
+    def head(self, asset: str) -> int:
+        """The offset of the asset's last change."""
+        with self._reads() as connection:
+            return Reading(connection).head(asset).offset
+
+    def event_of(self, asset: Asset, wanted: Mapping[str, str]) -> Any:
+        """The event of a key or an id, as an Arrow table of one row or none; None where neither is kept (lookup.py)."""
+        with self._reads() as connection:
+            return event_of(connection, asset, wanted)
 
     # Ledger.
 
