@@ -54,7 +54,9 @@ class ServedMachine:
         heads: dict[str, int] = {}
         for sending, answer in zip(sendings, answers, strict=True):
             if isinstance(answer, Receipt) and answer.accepted:
-                if not GIVEN & sending.asset.options.keys():  # what such topics carry beside their columns, we put there
+                if (
+                    not GIVEN & sending.asset.options.keys()
+                ):  # what such topics carry beside their columns, we put there
                     self.machine.undeclared.look(sending.asset, sending.events, 1)
                 heads[sending.asset.name] = max(heads.get(sending.asset.name, 0), answer.head)
         now = self.machine.clock.now()
