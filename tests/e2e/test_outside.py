@@ -167,3 +167,24 @@ def test_an_effect_whose_code_changed_goes_on_from_its_cursor(project: Project) 
         emit(mill, 3, 3)
         ran(mill)
     assert [each["ids"] for each in sent(project)] == [["o1", "o2"], ["o3"]]
+
+
+def test_a_row_that_changed_counts_once_towards_hold_above(project: Project) -> None:
+    topic = (
+        '[assets.orders]\nkind = "topic"\nkey = ["id"]\nsemantics = "upsert"\n[assets.orders.columns]\nid = "varchar"\n'
+    )
+    send = SEND.replace("MORE", ", hold_above=3").replace('"orders"', '"latest"')
+    latest = "-- mode: realtime\nselect id, amount from orders"
+    project.write({"tidemill.toml": topic + 'amount = "integer"\n', "jobs/latest.sql": latest, "jobs/send.py": send})
+    with project.open() as mill:
+        for amount in (1, 2):
+            mill.emit("orders", [{"id": f"o{number}", "amount": amount} for number in range(3)])
+            ran(mill)
+        assert [len(each["ids"]) for each in sent(project)] == [3, 6]  # both images of three rows
+        mill.pause("send")
+        for amount in (3, 4):
+            mill.emit("orders", [{"id": f"o{number}", "amount": amount} for number in range(3)])
+            ran(mill)
+        mill.resume("send")
+        ran(mill)
+        assert [len(each["ids"]) for each in sent(project)] == [3, 6, 6]

@@ -5,17 +5,22 @@ A bug is a `Machine` that makes one of its parts wrongly. Nothing of production 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 from tidemill.core.change import PARENT, Output, Replaced
-from tidemill.core.ports import Head, Positions, Progress, Store, Table, Transaction
+from tidemill.core.model import Asset
+from tidemill.core.ports import Head, Positions, Progress, Receipt, Store, Table, Transaction, Work
+from tidemill.runtime.derived import DerivedReader
+from tidemill.runtime.outside import Outside
+from tidemill.runtime.perform import Snapshot
 from tidemill.runtime.rows import as_table
 from tidemill.testing.simulator.definitions import job_of
 from tidemill.testing.simulator.fate import FatedStore, FatedTransaction
 from tidemill.testing.simulator.machine import Machine
-from tidemill.testing.simulator.outside import Site
+from tidemill.testing.simulator.outside import MemoryLog, Site
 from tidemill.testing.simulator.words import JobSpec
 
 __all__ = ["PLANTED"]
@@ -200,6 +205,70 @@ class RemovalsIgnored(WrongTransactions):
             return super().write(asset, output)
 
 
+# ------------------------------------------------------------------------------------- effects, the door, the clock
+
+
+class RawRange(Machine):
+    """A gated effect is handed the raw range: it sees rows of values that have not opened."""
+
+    class Raw(Outside):
+        def _act(self, work: Work, reader: Snapshot | DerivedReader, key: str) -> Mapping[str, str]:
+            return super()._act(work, reader._inner if isinstance(reader, DerivedReader) else reader, key)
+
+    def make_outside(self) -> Outside:
+        made = super().make_outside()
+        return self.Raw(made.catalog, made.stores, made.mirrors, made.effect_of, made.is_released)
+
+
+class ValueForgotten(WrongTransactions):
+    """Which value a gated run was begun for is not pinned with its range."""
+
+    class transactions(WrongTransaction):  # noqa: N801 - it stands for the attribute of the same name
+        def progress(self, job: str) -> Progress | None:
+            known = super().progress(job)
+            return None if known is None else replace(known, opens={})
+
+
+class LetGoForGood(Machine):
+    """Whoever lets one held run go lets all of them go."""
+
+    def make_outside(self) -> Outside:
+        return replace(super().make_outside(), is_released=lambda _key: bool(self.site.released))
+
+
+class IdsInMemory(Machine):
+    """Which events came before is known to the process alone, and not to the store that holds them."""
+
+    class Door(MemoryLog):
+        def __init__(self, store: Store, site: Site) -> None:
+            super().__init__(store, site)
+            self.seen: set[str] = set()
+
+        def append(self, asset: Asset, events: bytes, *, source: str = "", mark: str = "") -> Receipt:
+            receipt = super().append(asset, events, source=source, mark=mark)
+            self.seen |= {json.loads(line)["id"] for line in events.splitlines()} if asset.id else set()
+            return receipt
+
+        def known_ids(self, asset: Asset, transaction: Transaction, head: int) -> set[str]:
+            return self.seen
+
+    def make_log(self, ledger: Store) -> MemoryLog:
+        return self.Door(ledger, self.site)
+
+
+class ClockTrusted(Machine):
+    """What is heard while the clock shows less than it did is taken for old news."""
+
+    latest = 0.0
+
+    def hear(self, pick: int = 0) -> bool:
+        if self.loop.posted and self.site.now < self.latest:
+            self.loop.posted.pop()
+            return True
+        self.latest = self.site.now
+        return super().hear(pick)
+
+
 PLANTED: dict[str, type[Machine]] = {
     "the cursor is not in the transaction": CursorApart,
     "the cursor moves back": CursorBack,
@@ -210,4 +279,9 @@ PLANTED: dict[str, type[Machine]] = {
     "the parked set is committed apart from the cursor": ParkedApart,
     "a renamed job reuses a cursor": RenamedKeepsCursor,
     "removals are not passed on": RemovalsIgnored,
+    "a gated effect sees the raw range": RawRange,
+    "the value of a gated run is not pinned": ValueForgotten,
+    "what one held run may, all may": LetGoForGood,
+    "ids are forgotten with the process": IdsInMemory,
+    "a clock that goes back makes news old": ClockTrusted,
 }

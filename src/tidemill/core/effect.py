@@ -25,7 +25,7 @@ def idempotency_key(job: str, ranges: Mapping[str, tuple[int, int]], value: str 
 
 def pinned_key(progress: Progress) -> str:
     """The key of the run that a job's progress has pinned."""
-    return idempotency_key(progress.job, progress.pinned or {}, progress.opens[0] if progress.opens else "")
+    return idempotency_key(progress.job, progress.pinned or {}, next(iter(progress.opens), ""))
 
 
 def row_key(job: str, output: str, asset: str, rid: str, offset: int) -> str:

@@ -66,8 +66,8 @@ class Progress:
     belongs to. `run` is the id of the last committed run. `served_at` is the moment (seconds) of the last schedule or
     period served. `succeeded` says whether this version ever succeeded on a record (rule 14). `pinned` holds the
     ranges of a run with outside effects that has begun and not been settled: every retry takes exactly these. `opens`
-    are the partition values that this run takes from behind its gate: the one it opens or corrects, then late values
-    that join it.
+    says what this run takes from behind its gate: the partition value it opens or corrects, then late values that join
+    it, each with the positions of the inputs up to which it was shown before.
     """
 
     job: str
@@ -78,7 +78,7 @@ class Progress:
     served_at: float = 0.0
     succeeded: bool = False
     pinned: Mapping[str, tuple[int, int]] | None = None
-    opens: tuple[str, ...] = ()
+    opens: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

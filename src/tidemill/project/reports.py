@@ -350,7 +350,7 @@ def moved(machine: Machine, name: str, start: str) -> Progress:
                 )
             cursors[asset] = target
         base = before or Progress(name, job.version)
-        progress = replace(base, cursors=cursors, pinned=None, opens=())
+        progress = replace(base, cursors=cursors, pinned=None, opens={})
         transaction.settle(progress, before)
         transaction.commit()
         return progress

@@ -4,11 +4,11 @@ Rules of this file:
   * of an input with the gate's column a run sees the values that it takes and no others: all rows of a value that opens,
     what changed since it was shown of one that is corrected; its state is the released values, each as it was released;
   * inputs without the column show as they are;
-  * what is shown depends on the pinned run and on what was released before it, so every attempt sees the same.
+  * the changes shown depend on the pinned run alone, so every attempt sees the same, whoever makes it.
 
 Theory of operation. A pure job reads what its gate released inside its own transaction, which has written the release
 already. An outside effect happens before anything is settled, and the tables know nothing of a gate that the ledger
-keeps: so here the released positions are read first, and each slice is cut by value as it passes.
+keeps: so here each slice is cut by value as it passes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tidemill.core.change import OFFSET, RID, WEIGHT, ArrowStream, Images, Slice
 from tidemill.core.model import Job
 from tidemill.core.ports import Head
 from tidemill.runtime.catalog import Catalog
-from tidemill.runtime.gate import Opening, gated_inputs, of_values, released_positions
+from tidemill.runtime.gate import gated_inputs, of_values, released_positions
 from tidemill.runtime.perform import Snapshot
 from tidemill.runtime.rows import as_table
 
@@ -32,12 +32,13 @@ __all__ = ["DerivedReader"]
 class DerivedReader:
     """A snapshot cut to what one run of a gated job may see; see `tidemill.core.ports.Reader`."""
 
-    def __init__(self, catalog: Catalog, job: Job, inner: Snapshot, opening: Opening) -> None:
+    def __init__(self, catalog: Catalog, job: Job, inner: Snapshot, opens: Mapping[str, Mapping[str, int]]) -> None:
+        """`opens`: the values that the run takes, each with the positions up to which it was shown before."""
         self._inner = inner
-        self._values = opening.values
+        self._job = job
+        self._opens = opens
         column = job.gate.column if job.gate is not None else ""
         self._columns = {asset.name: column for asset in gated_inputs(catalog, job)}
-        self._before = released_positions(inner, job)
 
     def ranges(self, taken: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
         """Per input the part of its log in which this run's rows lie."""
@@ -65,15 +66,15 @@ class DerivedReader:
 
     def _shown(self, part: Slice) -> pa.Table:
         if part.images == Images.STATE:
-            ends = {**self._before.get(part.asset, {}), **dict.fromkeys(self._values, part.to)}
+            released = released_positions(self._inner, self._job).get(part.asset, {})
+            ends = {**released, **dict.fromkeys(self._opens, part.to)}
             return self._together(part, [(replace(part, to=at), values) for at, values in _by_place(ends)])
         beginnings = self._beginnings(part.asset)
         return self._together(part, [(replace(part, from_=at), values) for at, values in _by_place(beginnings)])
 
     def _beginnings(self, asset: str) -> dict[str, int]:
         """The position after which each value that the run takes was not shown yet."""
-        before = self._before.get(asset, {})
-        return {value: before.get(value, 0) for value in self._values}
+        return {value: before.get(asset, 0) for value, before in self._opens.items()}
 
     def _together(self, part: Slice, pieces: Iterable[tuple[Slice, list[str]]]) -> pa.Table:
         column = self._columns[part.asset]

@@ -122,7 +122,7 @@ def look(
     if let_go and gate.on_late is Late.HOLD and verdict.value is not None and verdict.is_correction:
         positions = {asset: let_go[verdict.value][asset][1] for asset in positions}
     if begun is not None and begun.pinned is not None and begun.opens:
-        verdict = _again(begun.opens, values)
+        verdict = _again(tuple(begun.opens), values)
         positions = {asset: begun.pinned[asset][1] for asset in positions if asset in begun.pinned}
     rest = _without(values, {verdict.value, *verdict.joining})
     following = rules.decide(gate, rest, now, catalog.timezone)

@@ -28,10 +28,10 @@ from tidemill.core.orchestrate import on_cursor
 from tidemill.core.ports import Head, Progress, Reader, Store, Transaction, Work
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.derived import DerivedReader
-from tidemill.runtime.gate import Opening, gated_inputs, release
+from tidemill.runtime.gate import Opening, gated_inputs, release, released_positions
 from tidemill.runtime.mirror import Mirrors
 from tidemill.runtime.perform import Done, LazyReader, Snapshot
-from tidemill.runtime.rows import as_table
+from tidemill.runtime.rows import row_ids
 
 __all__ = ["Effect", "Outside", "Pin", "RunWaits"]
 
@@ -91,7 +91,7 @@ class Outside:
             opening, ranges = self._opening(job, start, pinned), dict(pinned.pinned or {})
             shown: Snapshot | DerivedReader = reader
             if job.gate is not None:
-                shown = DerivedReader(self.catalog, job, reader, opening)
+                shown = DerivedReader(self.catalog, job, reader, pinned.opens)
                 ranges = shown.ranges(ranges)
             work = Work(job, plan, ranges, run, attempt=start.attempt, value=_value(opening))
             key = pinned_key(pinned)
@@ -107,7 +107,8 @@ class Outside:
             asset.name: taken[asset.name][1] for asset in gated_inputs(self.catalog, job) if asset.name in taken
         }
         decided = start.payload if isinstance(start.payload, Opening) else Opening((), {})
-        return Opening(pinned.opens, positions, decided.is_last and decided.values == pinned.opens)
+        values = tuple(pinned.opens)
+        return Opening(values, positions, decided.is_last and decided.values == values)
 
     def _act(self, work: Work, reader: Snapshot | DerivedReader, key: str) -> Mapping[str, str]:
         """The effect itself; a run that a person cancelled says so, whatever it was doing."""
@@ -151,7 +152,7 @@ class Outside:
         ends = start.ends if opening is None else opening.positions
         ranges = pace.ranges(job, cursors, offsets, ends=ends, is_sliceable=job.gate is None)
         base = before or Progress(job.name, job.version)
-        opens = () if opening is None else opening.values
+        opens = {} if opening is None else _shown_before(opening, released_positions(transaction, job))
         pinned = replace(base, version=job.version, pinned=ranges, opens=opens)
         transaction.settle(pinned, before)
         return pinned, generations
@@ -170,7 +171,7 @@ class Outside:
         if self.is_released(key):
             return
         touched = sum(
-            as_table(reader.read(Slice(asset, from_, to, Images.CHANGES))).num_rows
+            len(row_ids(reader.read(Slice(asset, from_, to, Images.CHANGES))))
             for asset, (from_, to) in work.ranges.items()
             if self.catalog.is_rows(asset)
         )
@@ -233,6 +234,13 @@ def _write(one: _Ending, transaction: Transaction) -> int:
     changed = sum(_touch(transaction, name, one.versions.get(name, one.progress.run)) for name in one.job.outputs)
     transaction.settle(one.progress, one.pinned)
     return changed
+
+
+def _shown_before(opening: Opening, released: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    """The values of an opening, each with the positions of the inputs up to which it was shown before."""
+    return {
+        value: {asset: released.get(asset, {}).get(value, 0) for asset in opening.positions} for value in opening.values
+    }
 
 
 def _value(opening: Opening) -> str:

@@ -315,7 +315,7 @@ def _body_of_job(progress: Progress) -> str:
             "served_at": progress.served_at,
             "succeeded": progress.succeeded,
             "pinned": None if progress.pinned is None else dict(progress.pinned),
-            "opens": list(progress.opens),
+            "opens": {value: dict(before) for value, before in progress.opens.items()},
         }
     )
 
@@ -331,5 +331,5 @@ def _job_of(name: str, body: Mapping[str, Any]) -> Progress:
         served_at=body["served_at"],
         succeeded=body["succeeded"],
         pinned=None if pinned is None else {asset: (first, last) for asset, (first, last) in pinned.items()},
-        opens=tuple(body.get("opens") or ()),
+        opens=body.get("opens", {}),
     )

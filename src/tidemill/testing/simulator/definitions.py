@@ -27,6 +27,7 @@ __all__ = ["asset_of", "inner_takes", "job_of", "output_of"]
 
 _PAIR = (Column("k", "varchar"), Column("v", "bigint"))
 _APPEND = (*_PAIR, Column("at", "timestamp"))
+_NAMED = (*_APPEND, Column("id", "varchar"))
 _UPSERT = (*_PAIR, Column("n", "bigint"))
 _FILE = (*_PAIR, Column("day", "varchar"), Column("store", "varchar"))
 _WIDE = (*_PAIR, Column("w", "bigint"))
@@ -37,7 +38,8 @@ VERSION = (Column("version", "varchar"),)
 def asset_of(source: SourceSpec) -> Asset:
     """The asset of a source."""
     if source.kind == "append":
-        return Asset(source.name, AssetKind.TOPIC, _APPEND, event_time="at")
+        columns = _NAMED if source.has_ids else _APPEND
+        return Asset(source.name, AssetKind.TOPIC, columns, event_time="at", id="id" if source.has_ids else "")
     if source.kind == "upsert":
         return Asset(source.name, AssetKind.TOPIC, _UPSERT, ("k",), semantics=Semantics.UPSERT, version="n")
     if source.kind == "external":
@@ -88,6 +90,7 @@ def job_of(spec: JobSpec) -> Job:
         on_error=OnError(spec.on_error),
         start_from=StartFrom.BEGINNING,
         gate=_gate(spec),
+        hold_above=spec.hold_above,
     )
 
 

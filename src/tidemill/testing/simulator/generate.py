@@ -34,6 +34,7 @@ from tidemill.testing.simulator.words import (
     Resume,
     Resync,
     SecondOwner,
+    SendAgain,
     Settle,
     SourceSpec,
     Stumble,
@@ -95,7 +96,9 @@ class _Drawing:
 
     def _draw_source(self, name: str, kind: str) -> SourceSpec:
         is_gated = kind == "files" and self.random.random() < 0.6
-        return SourceSpec(name, kind, ("s1", "s2") if is_gated else (), retracts=self.random.random() < 0.3)
+        retracts = self.random.random() < 0.3
+        has_ids = kind == "append" and self.random.random() < 0.4
+        return SourceSpec(name, kind, ("s1", "s2") if is_gated else (), retracts=retracts, has_ids=has_ids)
 
     def _kind(self, name: str) -> str:
         found = next((source.kind for source in self.sources if source.name == name), "")
@@ -123,7 +126,9 @@ class _Drawing:
         """A transform of these inputs."""
         random = self.random
         if shape == "run":
-            return JobSpec(name, "map", "run", inputs, f"x{name[1:]}")
+            hold_above = random.choice((2, 5)) if random.random() < 0.25 else 1_000
+            gate = self._draw_gate(inputs)
+            return JobSpec(name, "map", "run", inputs, f"x{name[1:]}", gate=gate, hold_above=hold_above)
         kinds = {self._kind(asset) for asset in inputs}
         takes = "sql" if random.random() < 0.4 else "full" if shape not in ROWWISE else "row"
         if takes == "row" and shape == "map" and kinds <= {"append", "upsert"} and random.random() < 0.6:
@@ -185,6 +190,8 @@ class _Drawing:
             (24, lambda: Go(tuple(number(10) for _ in range(number(1, 8))))),
             (8, Settle),
             (4, lambda: Pass(self.random.choice((1.0, 20.0, 301.0, 3601.0, 90_000.0)))),
+            (1, lambda: Pass(self.random.choice((-20.0, -3601.0, -90_000.0)))),
+            (3, self._send_again),
             (2, Crash),
             (5, lambda: Doom(*self._commit())),
             (3, lambda: Stumble(*self._commit())),
@@ -210,6 +217,12 @@ class _Drawing:
             drawn = draw()
             if drawn:
                 return drawn if isinstance(drawn, tuple) else (drawn,)
+
+    def _send_again(self) -> Action | None:
+        named = [source for source in self.sources if source.has_ids]
+        if not named:
+            return None
+        return SendAgain(self.random.choice(named).name, self.random.randint(1, 6), self.random.choice(TOLD))
 
     def _tried_again(self) -> tuple[Action, ...]:
         """A run fails, and news of what it reads arrives before it is tried again."""

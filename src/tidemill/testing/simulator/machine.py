@@ -121,7 +121,8 @@ class Machine:
         }
         for store in self.inner.values():
             store.claim()
-        self.log = MemoryLog(self.inner[Home.LEDGER], site)
+        self.log = self.make_log(self.inner[Home.LEDGER])
+        self.door = self.make_log(self.stores[Home.LEDGER])
         self.interludes: list[Callable[[], None]] = []
         self.workers = ListWorkers()
         self.notebook = Notebook(site)
@@ -146,13 +147,17 @@ class Machine:
         """A store as the runtime sees it."""
         return store
 
+    def make_log(self, ledger: Store) -> MemoryLog:
+        """The door; `door` meets the fate of its commits, `log` does not."""
+        return MemoryLog(ledger, self.site)
+
     def make_performer(self) -> Performer:
         """The performer of pure jobs."""
         return WatchedPerformer(self.catalog, self.stores, self.mirrors, self.site)
 
     def make_outside(self) -> Outside:
         """The performer of jobs with outside effects."""
-        return Outside(self.catalog, self.stores, self.mirrors, self._effect_of, lambda _job: True)
+        return Outside(self.catalog, self.stores, self.mirrors, self._effect_of, self.site.released.__contains__)
 
     def make_looker(self) -> Looker:
         """What answers `Look`."""

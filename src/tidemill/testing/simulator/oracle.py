@@ -34,8 +34,8 @@ from tidemill.runtime.landing import landings_asset
 from tidemill.runtime.parking import parked_asset
 from tidemill.testing.simulator import gates
 from tidemill.testing.simulator.definitions import asset_of, job_of
+from tidemill.testing.simulator.deliveries import check_held, check_ranges, check_values_delivered, distinct
 from tidemill.testing.simulator.gates import Row
-from tidemill.testing.simulator.outside import Delivery
 from tidemill.testing.simulator.player import Player
 from tidemill.testing.simulator.transforms import Pair, raises, recompute
 from tidemill.testing.simulator.words import JobSpec, SourceSpec
@@ -78,7 +78,23 @@ class _Judge:
             raise Wrong(f"a gate opened twice: {twice}")
         for spec in specs.values():
             if spec.takes == "run":
-                check_deliveries(spec, self.progress(spec), self.player.site.deliveries)
+                self._check_deliveries(spec)
+
+    def _check_deliveries(self, spec: JobSpec) -> None:
+        site = self.player.site
+        delivered = distinct(spec, site.deliveries)
+        check_held(spec, delivered, site.released)
+        progress = self.progress(spec)
+        gated = self._partitioned(spec) if spec.gate is not None else []
+        check_ranges(spec, progress, delivered, [asset for asset in spec.inputs if asset not in gated])
+        if spec.gate is not None:
+            rows = [
+                row
+                for asset, rows in zip(spec.inputs, self._inputs(spec, progress), strict=True)
+                if asset in gated
+                for row in rows
+            ]
+            check_values_delivered(spec.gate, delivered, gated, rows)
 
     def moment(self) -> None:
         for spec in self.player.site.jobs.values():
@@ -420,24 +436,3 @@ def _changes(transaction: Transaction, asset: str, from_: int, to: int) -> Chang
     for row in pa.table(transaction.read(Slice(asset, from_, to, Images.CHANGES))).to_pylist():
         images.setdefault(row[RID], {})[row[WEIGHT]] = _values(row)
     return ChangeSet(tuple(Change(0, rid, pair.get(-1), pair.get(1)) for rid, pair in images.items()))
-
-
-def check_deliveries(spec: JobSpec, progress: Progress | None, deliveries: list[Delivery]) -> None:
-    """Every change was delivered, each under one key: the ranges under the keys do not overlap and leave no gap."""
-    cursors = progress.cursors if progress is not None else {}
-    by_key: dict[str, Delivery] = {}
-    for delivery in deliveries:
-        if delivery.job != spec.name:
-            continue
-        known = by_key.setdefault(delivery.key, delivery)
-        if (known.ranges, known.content) != (delivery.ranges, delivery.content):
-            raise Wrong(f"{spec.name}: one key for two pieces of work, {known} and {delivery}")
-    for asset in spec.inputs:
-        taken = sorted((f, t) for d in by_key.values() for name, f, t in d.ranges if name == asset and t > f)
-        reached = 0
-        for from_, to in taken:
-            if from_ != reached:
-                raise Wrong(f"{spec.name}: {asset} was delivered as {taken}: a gap or an overlap at {reached}")
-            reached = to
-        if reached != cursors.get(asset, 0):
-            raise Wrong(f"{spec.name}: {asset} was delivered to {reached}, its cursor is {cursors.get(asset, 0)}")

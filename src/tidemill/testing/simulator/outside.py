@@ -17,11 +17,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from tidemill.core.change import OFFSET, ORDINAL, PARENT, RID, Appended, Images, Replaced, Slice
+from tidemill.core.change import OFFSET, ORDINAL, PARENT, RID, WEIGHT, Appended, Images, Replaced, Slice
 from tidemill.core.errors import UpstreamError
 from tidemill.core.event import Alert, Start
 from tidemill.core.model import Asset, Home, Semantics
-from tidemill.core.ports import Reader, Receipt, SourceFile, Store, Table, Work
+from tidemill.core.ports import Reader, Receipt, SourceFile, Store, Table, Transaction, Work
 from tidemill.runtime.gate import LetGo, Opening
 from tidemill.runtime.loop import Task
 from tidemill.runtime.perform import Done
@@ -44,6 +44,8 @@ __all__ = [
 START = datetime(2024, 3, 4, tzinfo=UTC).timestamp()
 """The moment at which every history begins."""
 
+Image = tuple[str, str, int, str, int, str]
+"""Input, row identity, weight, k, v and the day ("" where there is none)."""
 FileRows = tuple[tuple[str, int], ...] | None
 
 
@@ -55,6 +57,10 @@ class Delivery:
     key: str
     ranges: tuple[tuple[str, int, int], ...]
     content: tuple[Any, ...]
+    value: str = ""
+    rows: tuple[Image, ...] = ()
+    state: tuple[Image, ...] = field(default=(), compare=False)
+    """All rows that it could see, of each input."""
 
 
 @dataclass(slots=True)
@@ -72,7 +78,11 @@ class Site:
     let_go: dict[str, LetGo] = field(default_factory=dict)
     troubles: dict[str, int] = field(default_factory=dict)
     deliveries: list[Delivery] = field(default_factory=list)
+    released: set[str] = field(default_factory=set)
+    """The idempotency keys of the work that a person let go."""
     emitted: dict[str, list[tuple[str, int | None, int]]] = field(default_factory=dict)
+    sent: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """The events with ids that were sent, each once."""
     opened: list[tuple[str, str]] = field(default_factory=list)
     scandals: list[str] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
@@ -170,7 +180,7 @@ class MemoryLog:
         try:
             is_upsert = asset.semantics is Semantics.UPSERT
             head = transaction.define(Table(asset.name, asset.columns, asset.key or None)).offset
-            taken = self._newest(asset, rows) if is_upsert else rows
+            taken = self._newest(asset, rows) if is_upsert else self._unknown(asset, rows, transaction, head)
             for group in [[row] for row in taken] if is_upsert else [taken] if taken else []:
                 table = _numbered(asset, group, head)
                 head += len(group)
@@ -182,6 +192,18 @@ class MemoryLog:
             return Receipt(len(taken), len(rows) - len(taken), 0, head)
         finally:
             transaction.rollback()
+
+    def _unknown(
+        self, asset: Asset, rows: list[Mapping[str, Any]], transaction: Transaction, head: int
+    ) -> list[Mapping[str, Any]]:
+        """The rows whose id did not come before (rule 5)."""
+        known = self.known_ids(asset, transaction, head) if asset.id else set()
+        return [row for row in rows if not asset.id or row[asset.id] not in known]
+
+    def known_ids(self, asset: Asset, transaction: Transaction, head: int) -> set[str]:
+        """The ids that came before, as the transaction sees them: they are committed with their events."""
+        there = pa.table(transaction.read(Slice(asset.name, 0, head))) if head else None
+        return set(there.column(asset.id).to_pylist()) if there is not None else set()
 
     def _newest(self, asset: Asset, rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """The rows whose version is not stale (rule 6)."""
@@ -226,6 +248,8 @@ def _numbered(asset: Asset, rows: list[Mapping[str, Any]], head: int) -> pa.Tabl
         "k": pa.array([row["k"] for row, _ in kept], pa.string()),
         "v": pa.array([row["v"] for row, _ in kept], pa.int64()),
     }
+    if asset.id:
+        columns[asset.id] = pa.array([row[asset.id] for row, _ in kept], pa.string())
     if is_upsert:
         columns["n"] = pa.array([row["n"] for row, _ in kept], pa.int64())
     elif asset.event_time:
@@ -277,16 +301,23 @@ class ListedFiles:
 
 def observe(site: Site, work: Work, reader: Reader, key: str) -> Mapping[str, str]:
     """The effect of every job that acts outside: the outside notes what it was told."""
-    content = []
-    for asset, (from_, to) in sorted(work.ranges.items()):
-        content.append(_told(reader, asset, from_, to))
-    ranges = tuple((asset, from_, to) for asset, (from_, to) in sorted(work.ranges.items()))
-    site.deliveries.append(Delivery(work.job.name, key, ranges, tuple(content)))
+    slices = [Slice(asset, from_, to, Images.CHANGES) for asset, (from_, to) in sorted(work.ranges.items())]
+    told = [_told(reader, part) for part in slices]
+    ranges = tuple((part.asset, part.from_, part.to) for part in slices)
+    content = tuple(tuple(sorted(map(repr, rows))) for rows in told)
+    rows = tuple(image for part, each in zip(slices, told, strict=True) for image in _images(part.asset, each))
+    state: tuple[Image, ...] = ()
+    if work.job.gate is not None:
+        parts = [Slice(part.asset, 0, part.to) for part in slices if part.to]
+        state = tuple(image for part in parts for image in _images(part.asset, _told(reader, part)))
+    site.deliveries.append(Delivery(work.job.name, key, ranges, content, work.value, rows, state))
     return {}
 
 
-def _told(reader: Reader, asset: str, from_: int, to: int) -> tuple[str, ...]:
-    if to <= from_:
-        return ()
-    table = pa.table(reader.read(Slice(asset, from_, to, Images.CHANGES)))
-    return tuple(sorted(map(repr, table.to_pylist())))
+def _told(reader: Reader, part: Slice) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pa.table(reader.read(part)).to_pylist() if part.to > part.from_ else []
+    return rows
+
+
+def _images(asset: str, rows: Iterable[Mapping[str, Any]]) -> Iterable[Image]:
+    return [(asset, row[RID], row.get(WEIGHT, 1), row["k"], row["v"], row.get("day", "")) for row in rows if "k" in row]

@@ -13,11 +13,13 @@ until nothing wants it any more. After that only definitions may still hold some
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from tidemill.core.effect import pinned_key
 from tidemill.core.event import Drained, Landed, Paused, Requested, Resumed
+from tidemill.core.model import Home
 from tidemill.core.orchestrate import JobState, Phase
 from tidemill.core.ports import Head
 from tidemill.runtime.gate import LetGo
@@ -25,7 +27,7 @@ from tidemill.testing.simulator import words
 from tidemill.testing.simulator.definitions import asset_of
 from tidemill.testing.simulator.fate import Died
 from tidemill.testing.simulator.machine import HOUR, Machine
-from tidemill.testing.simulator.outside import Site
+from tidemill.testing.simulator.outside import MemoryLog, Site
 from tidemill.testing.simulator.transforms import raises
 from tidemill.testing.simulator.words import History, SourceSpec
 
@@ -33,6 +35,9 @@ __all__ = ["MachineFactory", "Player", "Restless"]
 
 MachineFactory = Callable[[Site], Machine]
 STEPS_MAX = 3_000
+SENDINGS_MAX = 20
+HOLDS_MAX = 200
+"""How often in the end a person is asked about a run that touches too much."""
 TIMES = {"once": 1, "lost": 0, "twice": 2}
 
 
@@ -55,6 +60,7 @@ class Player:
         self.machine = factory(self.site)
         self.old: Machine | None = None
         self.names = [source.name for source in history.sources]
+        self.unacknowledged: list[tuple[SourceSpec, Sequence[object], str]] = []
 
     def play(self) -> None:
         """All actions, then the healing."""
@@ -73,6 +79,9 @@ class Player:
         """The process is gone; the next one finds the site."""
         self.old = None
         self.machine = self.factory(self.site)
+        waiting, self.unacknowledged = self.unacknowledged, []
+        for source, events, told in waiting:
+            self._send_until_acknowledged(source, events, told)
         self.check_moment()
 
     def check_moment(self) -> None:
@@ -91,11 +100,39 @@ class Player:
         if source is None:
             return
         is_upsert = source.kind == "upsert"
-        lines = [json.dumps(_event(row, is_upsert, self.site.now)) for row in action.rows]
-        receipt = self.machine.log.append(asset_of(source), "\n".join(lines).encode())
+        events = [_event(row, is_upsert, self.site.now) for row in action.rows]
         self.site.emitted.setdefault(action.topic, []).extend(action.rows)
-        for _ in range(TIMES[action.told] if receipt.accepted else 0):
-            self.machine.loop.post(Landed(action.topic, Head(receipt.head), self.site.now))
+        if source.has_ids:
+            sent = self.site.sent.setdefault(action.topic, [])
+            named = [{**event, "id": f"e{len(sent) + number}"} for number, event in enumerate(events)]
+            sent.extend(named)
+            self._send_until_acknowledged(source, named, action.told)
+        else:
+            self._take(self.machine.log, source, events, action.told)
+
+    def _send_until_acknowledged(self, source: SourceSpec, events: Sequence[object], told: str) -> None:
+        """What a careful sender does: where no answer came, it cannot know, and sends the same again."""
+        for _ in range(SENDINGS_MAX):
+            try:
+                self._take(self.machine.door, source, events, told)
+            except OSError:
+                continue
+            except Died:
+                self.unacknowledged.append((source, events, told))
+                raise
+            return
+        raise Restless(f"{source.name}: nothing could be sent in {SENDINGS_MAX} tries")
+
+    def _take(self, log: MemoryLog, source: SourceSpec, events: Sequence[object], told: str) -> None:
+        lines = [json.dumps(event) for event in events]
+        receipt = log.append(asset_of(source), "\n".join(lines).encode())
+        for _ in range(TIMES[told] if receipt.accepted else 0):
+            self.machine.loop.post(Landed(source.name, Head(receipt.head), self.site.now))
+
+    def _sendagain(self, action: words.SendAgain) -> None:
+        source, sent = self.site.sources.get(action.topic), self.site.sent.get(action.topic, [])
+        if source is not None and sent:
+            self._send_until_acknowledged(source, sent[-action.events :], action.told)
 
     def _touch(self, action: words.Touch) -> None:
         if action.asset in self.site.sources:
@@ -194,10 +231,13 @@ class Player:
 
     def let_go(self) -> None:
         """Let everything go that is held now, durably (as `tidemill apply`)."""
+        progress = self.machine.positions()[Home.LEDGER].progress
         for name, job in self.machine.loop.state.jobs.items():
             late = self._held_late(name, job)
             if late:
                 self.site.let_go[name] = late
+            if job.phase is Phase.HELD and name in progress and progress[name].pinned is not None:
+                self.site.released.add(pinned_key(progress[name]))
             if late or job.phase is Phase.HELD:
                 self.machine.loop.post(Resumed(name, self.site.now))
 
@@ -242,7 +282,18 @@ class Player:
         # A run that was tried again until now released its value as it was at first: its late rows are asked about now.
         self.let_go()
         self.let_time_pass()
+        self._let_all_go()
         self._uncap()
+
+    def _let_all_go(self) -> None:
+        """Each run that touches too much outside waits for a person, who lets one go after the other."""
+        for _ in range(HOLDS_MAX):
+            held = [name for name, job in self.machine.loop.state.jobs.items() if job.phase is Phase.HELD]
+            if not any(self.site.jobs[name].takes == "run" for name in held):
+                return
+            self.let_go()
+            self.let_time_pass()
+        raise Restless(f"still held after {HOLDS_MAX} times: {held}")
 
     def _look_around(self) -> None:
         for source in self.site.sources.values():
@@ -279,10 +330,12 @@ class Player:
 
     def force(self, jobs: list[str]) -> None:
         """`tidemill run --force` of jobs that are not due by their own definition."""
+        self._uncap()
         self.machine.loop.post(Requested(self.site.now, tuple(jobs), is_forced=True))
         self.settle()
         self.machine.loop.handle(Drained(self.site.now))
         self.settle()
+        self._let_all_go()
 
     def _send_good_row(self, source: SourceSpec) -> None:
         """A row that no reader of the source refuses, without telling anybody."""

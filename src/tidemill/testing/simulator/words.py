@@ -32,6 +32,7 @@ __all__ = [
     "Resume",
     "Resync",
     "SecondOwner",
+    "SendAgain",
     "Settle",
     "SourceSpec",
     "Stumble",
@@ -49,13 +50,15 @@ class SourceSpec:
     """An asset that comes from outside. `kind` is append, upsert, files or external.
 
     Rows of files have the partition columns `day` and `store` besides; `members` are the stores that make a day
-    complete; with `retracts` a file that vanished takes its rows with it.
+    complete; with `retracts` a file that vanished takes its rows with it. The events of a topic with `has_ids` name
+    themselves, and their sender sends again whatever was not acknowledged.
     """
 
     name: str
     kind: str
     members: tuple[str, ...] = ()
     retracts: bool = False
+    has_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ class JobSpec:
     max_changes: int = 0
     on_error: str = "park"
     gate: GateSpec | None = None
+    hold_above: int = 1_000
 
 
 # --------------------------------------------------------------------------------------------- actions
@@ -107,6 +111,15 @@ class Emit:
 
     topic: str
     rows: tuple[tuple[str, int | None, int], ...]
+    told: str = "once"
+
+
+@dataclass(frozen=True, slots=True)
+class SendAgain:
+    """The sender of a topic whose events have ids sends the last of them once more."""
+
+    topic: str
+    events: int
     told: str = "once"
 
 
@@ -148,7 +161,7 @@ class Touch:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """Time passes."""
+    """Time passes; where it is less than nothing somebody sets the clock back."""
 
     seconds: float
 
@@ -262,6 +275,7 @@ class SecondOwner:
 
 Action = (
     Emit
+    | SendAgain
     | PutFile
     | RemoveFile
     | LookAtFiles
