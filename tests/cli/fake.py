@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ from tidemill.core.errors import NotFound, UserError
 from tidemill.core.model import Asset, AssetKind, Column
 from tidemill.core.ports import Receipt, Refusal, Sending
 from tidemill.project.asking import Asked, select_of
+from tidemill.project.keys import Keys
 from tidemill.project.operations import Progress
 from tidemill.project.serving import ServerWords
 
@@ -52,6 +54,8 @@ class FakeMill:
         self.fails_on = ""
         self.waits_for: threading.Event | None = None
         self.runs_begun = threading.Semaphore(0)
+        self._notes: dict[str, Any] = {}
+        self.access = Keys(self, time.time)
 
     # ---------------------------------------------------------------------------------------- changes in
 
@@ -104,6 +108,24 @@ class FakeMill:
         self._known(name)
         columns = tuple(Column(column, type_) for column, type_ in COLUMNS.items())
         return Asset(name, AssetKind(KINDS.get(name, "table")), columns)
+
+    def note(self, topic: str, name: str, value: Any) -> None:
+        self._notes[name] = value
+
+    def notes(self, topic: str) -> dict[str, Any]:
+        return self._notes
+
+    def keys(self) -> list[Any]:
+        return self.access.listed()
+
+    def add_key(self, key: str, scopes: Sequence[str]) -> Any:
+        return self.access.add(key, scopes)
+
+    def rotate_key(self, key: str, overlap_seconds: float) -> Any:
+        return self.access.rotate(key, overlap_seconds)
+
+    def remove_key(self, key: str) -> Any:
+        return self.access.remove(key)
 
     def topics(self) -> list[Asset]:
         return [self.asset(name) for name, kind in KINDS.items() if kind == "topic"]

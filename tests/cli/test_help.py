@@ -14,7 +14,11 @@ from tidemill.cli import ALIASES, COMMANDS, program
 from tidemill.cli.settings import Examples
 
 NAMES = [name for commands in COMMANDS.values() for name in commands]
-WORDS = [[name] for name in NAMES] + [["dead", "list"], ["dead", "show"]]
+WORDS = [[name] for name in NAMES] + [
+    ["dead", "list"],
+    ["dead", "show"],
+    *(["keys", word] for word in ("list", "add", "rotate", "remove")),
+]
 HEAVY = {"duckdb", "pyarrow", "sqlglot", "starlette", "uvicorn", "tidemill.project", "tidemill.core.model"}
 HELP_SECONDS_MAX = 0.4
 
@@ -89,7 +93,7 @@ def test_help_loads_nothing_heavy_and_is_quick() -> None:
         (["emit", "a", "--row", "{}", "-"], "--row, --file and - exclude each other", "choose one"),
         (["emit", "a", "events.ndjson"], "events.ndjson is not expected", "write --file events.ndjson"),
         (["resume", "totals", "--from", "x"], "--from x is not a place", "write last, now or an offset"),
-        (["serve", "--host", "0.0.0.0"], "0.0.0.0 is not this machine's own address", "use 127.0.0.1"),
+        (["keys", "ad"], "there is no command keys ad", "write tidemill keys add or"),
     ],
 )
 def test_wrong_use_is_answered_with_what_to_write(words: list[str], message: str, mend: str) -> None:

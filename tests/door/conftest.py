@@ -17,9 +17,12 @@ import pytest
 from starlette.types import ASGIApp
 
 import tidemill
+from tests.e2e.conftest import project, started
 from tidemill.project.mill import Mill
 from tidemill.server.app import create_app
 from tidemill.server.local import LocalServer
+
+__all__ = ["project", "started"]
 
 TOKEN = "owner"
 NODE = Path(__file__).parent / "node"

@@ -55,6 +55,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "cancel": "Cancel a run that is going on.",
     },
     "Keep": {
+        "keys": "Make and change the keys that others ask the server with.",
         "backup": "Copy the state while it works.",
         "restore": "Put a backup back.",
         "completion": "Print the completion script of a shell.",

@@ -18,7 +18,8 @@ from tidemill.cli.settings import Settings
 from tidemill.core.errors import InvariantError
 from tidemill.project.owner import Owner, acquire
 from tidemill.server.app import create_app
-from tidemill.server.local import HOST, LocalServer, check_host
+from tidemill.server.door import is_loopback
+from tidemill.server.local import HOST, LocalServer
 
 __all__ = ["keep_going"]
 
@@ -27,7 +28,6 @@ GRACE_SECONDS = 5
 
 def keep_going(settings: Settings, command: str, *, mode: str, host: str = HOST, port: int | None = None) -> NoReturn:
     """Work until a signal comes. With a port, users' HTTP is open there; without, only other commands are answered."""
-    check_host(host)
     owner = acquire(settings.folder, command=command, may_ask=False)
     with until_signalled() as stop, own(settings, owner, mode=mode, answers=False) as mill:
         assert isinstance(owner, Owner)
@@ -39,9 +39,15 @@ def keep_going(settings: Settings, command: str, *, mode: str, host: str = HOST,
 
 @contextmanager
 def _serving(owner: Owner, mill: Any, host: str, port: int | None) -> Iterator[str]:
-    app = create_app(mill, token=owner.token, is_open=port is not None)
+    app = create_app(mill, token=owner.token, is_open=port is not None, is_local=is_loopback(host))
     server = LocalServer(
-        app, host, port or 0, grace_seconds=GRACE_SECONDS, limits=mill.server.limits, on_stop=app.stop_following
+        app,
+        host,
+        port or 0,
+        grace_seconds=GRACE_SECONDS,
+        limits=mill.server.limits,
+        on_stop=app.stop_following,
+        has_keys=bool(mill.access),
     ).start()
     try:
         owner.announce(server.address)

@@ -94,5 +94,17 @@ class Operations(Protocol):
     def backup(self, target: str) -> Json:
         """A consistent copy of the state, cursors included: `{target, files: [...], bytes}`."""
 
+    def keys(self) -> list[Json]:
+        """The access keys, without themselves: `[{key, scopes, created_at, old_until}]`."""
+
+    def add_key(self, key: str, scopes: Sequence[str]) -> Json:
+        """Make an access key, shown this once: `{key, scopes, secret}`."""
+
+    def rotate_key(self, key: str, overlap_seconds: float) -> Json:
+        """Another secret for a key, the present one counting for a while more: `{key, scopes, secret, old_until}`."""
+
+    def remove_key(self, key: str) -> Json:
+        """Let a key count no more: `{key, removed}`."""
+
     def close(self) -> None:
         """Stop and release everything; idempotent."""

@@ -18,6 +18,7 @@ from tidemill.project.asking import Asked
 from tidemill.project.assets import GIVEN
 from tidemill.project.awaiting import Journey
 from tidemill.project.hooks import Hook
+from tidemill.project.keys import Keys
 from tidemill.project.serving import ServerWords
 from tidemill.project.wiring import Machine
 
@@ -29,6 +30,7 @@ class ServedMachine:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
+        self.access = Keys(machine.ledger, machine.clock.now)
 
     @property
     def server(self) -> ServerWords:
@@ -39,6 +41,25 @@ class ServedMachine:
     def hooks(self) -> Mapping[str, Hook]:
         """The hooks by name, as they are declared now."""
         return self.machine.definitions.hooks
+
+    def keys(self) -> list[Any]:
+        """The access keys, without themselves."""
+        return self.access.listed()
+
+    def add_key(self, key: str, scopes: Sequence[str]) -> Any:
+        """Make an access key. Raises UserError for a name or a scope that there cannot be."""
+        for scope in scopes:
+            if scope.startswith("ingest:"):
+                self.asset(scope.partition(":")[2])
+        return self.access.add(key, scopes)
+
+    def rotate_key(self, key: str, overlap_seconds: float) -> Any:
+        """Another secret for a key; the present one counts for a while more. Raises NotFound."""
+        return self.access.rotate(key, overlap_seconds)
+
+    def remove_key(self, key: str) -> Any:
+        """Let a key count no more. Raises NotFound."""
+        return self.access.remove(key)
 
     def asset(self, name: str) -> Asset:
         """The asset of that name, as it is now. Raises NotFound."""

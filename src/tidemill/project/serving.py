@@ -16,6 +16,7 @@ from tidemill.core.model import Asset, Place
 from tidemill.core.ports import Receipt, Sending
 from tidemill.project.asking import Asked
 from tidemill.project.hooks import Hook
+from tidemill.project.keys import Keys
 from tidemill.project.operations import Json, Operations
 from tidemill.project.words import nearest
 
@@ -112,6 +113,10 @@ class Served(Operations, Protocol):
     @property
     def server(self) -> ServerWords:
         """What `[server]` says now."""
+
+    @property
+    def access(self) -> Keys:
+        """The access keys."""
 
     @property
     def hooks(self) -> Mapping[str, Hook]:

@@ -32,6 +32,7 @@ STATUS: tuple[tuple[type[TidemillError], int], ...] = (
     (refusals.NotAllowed, 401),
     (refusals.WrongSignature, 401),
     (refusals.Stranger, 403),
+    (refusals.Forbidden, 403),
     (refusals.TooSlow, 408),
     (refusals.TooLarge, 413),
     (refusals.AddressTooLong, 414),

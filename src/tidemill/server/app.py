@@ -28,7 +28,7 @@ from tidemill.server import metrics, rows
 from tidemill.server.answer import error_answer, json_answer
 from tidemill.server.bell import Bell
 from tidemill.server.body import Room, too_large
-from tidemill.server.calls import called, streamed
+from tidemill.server.calls import OWNERS, called, streamed
 from tidemill.server.committer import Committer
 from tidemill.server.counts import Counts
 from tidemill.server.door import Door, Endpoint
@@ -37,6 +37,7 @@ from tidemill.server.following import Following
 from tidemill.server.front import Front
 from tidemill.server.hooks import Hooks
 from tidemill.server.metrics import Load
+from tidemill.server.refusals import Forbidden
 from tidemill.server.tracking import ADDRESSES, Tracking
 
 __all__ = ["CALLS_MAX", "RUNS_MAX", "create_app"]
@@ -52,22 +53,22 @@ LIST_MAX = 10_000
 T = TypeVar("T")
 
 
-def create_app(served: Served, *, token: str, is_open: bool = False) -> Front:
-    """The application over an open project. `is_open`: users' routes need no token (a server on loopback)."""
+def create_app(served: Served, *, token: str, is_open: bool = False, is_local: bool = True) -> Front:
+    """The application over an open project: for other processes of its owner, and if it `is_open` for users."""
     limits = served.server.limits
-    door = Door(token, limits, is_open=is_open)
+    door = Door(token, served.server, served.access, is_open=is_open, is_local=is_local)
     room, counts, bell = Room(limits), Counts(), Bell(served.listen)
     committer = Committer(served.take, limits.waiting_requests_max, counts)
     events = Events(served, door, committer, room)
-    tracking, hooks = Tracking(served, committer, room), Hooks(served, committer, room)
+    tracking, hooks = Tracking(served, door, committer, room), Hooks(served, committer, room)
     arrivals = [
         Route("/v1/assets/{asset}/events", events, methods=["POST"]),
         Route("/v1/hooks/{name}", door.signed(hooks), methods=["POST"]),
-        *(Route(path, door.open(tracking), methods=["POST"]) for path in ADDRESSES),
+        *(Route(path, door.taking(tracking), methods=["POST"]) for path in ADDRESSES),
     ]
     load = Load(counts, room, committer)
-    pages = _pages(_Routes(served, load, bell), Following(served, bell), door, arrivals)
-    return Front(door, committer, bell, counts, events=events, pages=pages)
+    pages = _pages(_Routes(served, door, load, bell), Following(served, bell), door, arrivals)
+    return Front(door, committer, bell, counts, events=events, pages=pages, cors=served.server.cors)
 
 
 def _pages(routes: _Routes, following: Following, door: Door, arrivals: list[Route]) -> Starlette:
@@ -85,10 +86,10 @@ def _pages(routes: _Routes, following: Following, door: Door, arrivals: list[Rou
         routes=[
             Route("/healthz", door.public(_healthz), methods=["GET"]),
             Route("/readyz", door.public(routes.readyz), methods=["GET"]),
-            Route("/v1/owner", door.guarded(_owner), methods=["GET"]),
-            Route("/v1/operations/{name}", door.guarded(routes.operation), methods=["POST"]),
+            Route("/v1/owner", door.owning(_owner), methods=["GET"]),
+            Route("/v1/operations/{name}", door.owning(routes.operation), methods=["POST"]),
             *arrivals,
-            *(Route(path, door.open(endpoint), methods=["GET"]) for path, endpoint in gets.items()),
+            *(Route(path, door.reading(endpoint), methods=["GET"]) for path, endpoint in gets.items()),
         ],
         exception_handlers={404: _unknown, 405: _wrong_method},
     )
@@ -97,7 +98,8 @@ def _pages(routes: _Routes, following: Following, door: Door, arrivals: list[Rou
 class _Routes:
     """The endpoints of one open project."""
 
-    def __init__(self, served: Served, load: Load, bell: Bell) -> None:
+    def __init__(self, served: Served, door: Door, load: Load, bell: Bell) -> None:
+        self._door = door
         self._operations = served
         self._load = load
         self._bell = bell
@@ -157,6 +159,8 @@ class _Routes:
 
     async def operation(self, request: Request) -> Response:
         name = request.path_params["name"]
+        if name in OWNERS and not self._door.is_owner(request.headers):
+            raise Forbidden(f"no key may do {name}", mend="do it on the machine of the server: tidemill keys")
         work = called(self._operations, name, await self._body(request), dict(request.query_params))
         if name == "run":
             return streamed(work, self._runs)

@@ -22,9 +22,10 @@ from tidemill.core.errors import NotFound, UserError
 from tidemill.project.operations import Operations
 from tidemill.server.answer import error_value, json_bytes
 
-__all__ = ["ARGUMENTS", "called", "streamed"]
+__all__ = ["ARGUMENTS", "OWNERS", "called", "streamed"]
 
 ARGUMENTS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "add_key": {"key": str, "scopes": list},
     "apply": {},
     "assets": {},
     "backup": {"target": str},
@@ -32,6 +33,7 @@ ARGUMENTS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "dead": {"asset": str, "limit": int},
     "emit": {"asset": str, "source": str, "mark": str},
     "explain": {"job": str},
+    "keys": {},
     "logs": {"run": str},
     "map": {},
     "mark": {"asset": str, "source": str},
@@ -39,13 +41,18 @@ ARGUMENTS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "pause": {"job": str},
     "plan": {},
     "query": {"sql": str},
+    "remove_key": {"key": str},
     "resume": {"job": str, "start": str},
     "retry": {"job": str},
+    "rotate_key": {"key": str, "overlap_seconds": (int, float)},
     "run": {"jobs": list, "force": bool},
     "runs": {"job": str, "state": str, "run": str, "limit": int},
     "status": {},
     "touch": {"asset": str, "version": str},
 }
+
+OWNERS = frozenset({"add_key", "keys", "remove_key", "rotate_key"})
+"""Operations that no access key opens, lest a key make itself another: only who may read the owner's token has them."""
 
 
 def called(operations: Operations, name: str, body: bytes, asked: dict[str, str]) -> Callable[..., Any]:
@@ -77,7 +84,7 @@ def _check(name: str, arguments: dict[str, Any]) -> None:
             raise UserError(f"{name} has no argument {word}", mend=f"its arguments are {', '.join(known) or 'none'}")
         if not isinstance(value, known[word]) or (known[word] is int and isinstance(value, bool)):
             raise UserError(f"{name}: {word} has the wrong type")
-    needed = next((word for word in ("asset", "job", "run", "sql", "target") if word in known), "")
+    needed = next((word for word in ("asset", "job", "key", "run", "sql", "target") if word in known), "")
     if needed and needed not in arguments and name not in ("dead", "runs"):
         raise UserError(f"{name} needs {needed}")
 

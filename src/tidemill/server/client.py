@@ -29,7 +29,22 @@ __all__ = ["OwnerLeft", "RemoteMill"]
 
 _CONNECT_SECONDS = 5.0
 _BROKEN_OFF = 500
-_CHANGES = frozenset({"emit", "touch", "mode", "pause", "resume", "retry", "cancel", "apply", "backup"})
+_CHANGES = frozenset(
+    {
+        "emit",
+        "touch",
+        "mode",
+        "pause",
+        "resume",
+        "retry",
+        "cancel",
+        "apply",
+        "backup",
+        "add_key",
+        "rotate_key",
+        "remove_key",
+    }
+)
 
 
 class OwnerLeft(OperatorError):
@@ -115,6 +130,22 @@ class RemoteMill:
     def resume(self, job: str, start: str = "last") -> Json:
         """See Operations."""
         return self._call("resume", job=job, start=start)
+
+    def keys(self) -> list[Json]:
+        """See Operations."""
+        return cast("list[Json]", self._call("keys"))
+
+    def add_key(self, key: str, scopes: Sequence[str]) -> Json:
+        """See Operations."""
+        return self._call("add_key", key=key, scopes=list(scopes))
+
+    def rotate_key(self, key: str, overlap_seconds: float) -> Json:
+        """See Operations."""
+        return self._call("rotate_key", key=key, overlap_seconds=overlap_seconds)
+
+    def remove_key(self, key: str) -> Json:
+        """See Operations."""
+        return self._call("remove_key", key=key)
 
     def retry(self, job: str) -> Json:
         """See Operations."""

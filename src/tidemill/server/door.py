@@ -1,14 +1,15 @@
 """The door: who may ask what.
 
 Rules of this file:
-  * an endpoint is reached through `Door.open` or `Door.guarded`; there is no other way, and guarded is the rule;
-  * only this machine: the `Host` must be a loopback name (a name that somebody else's DNS points here is refused), and
-    a browser page of another site (`Origin`) is refused;
-  * guarded endpoints want the token in `Authorization: Bearer`; open ones want it too unless the server `is_open`.
+  * an endpoint is reached through one of the door's ways; there is no other, and each says what it takes;
+  * without a key only this machine may ask: the `Host` must be a loopback name (a name that somebody else's DNS points
+    here is refused), and a browser page of another site (`Origin`) is refused unless it is named;
+  * as soon as there is a key, users need one; the owner's token opens everything.
 """
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -19,44 +20,84 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tidemill.project.serving import Limits
+from tidemill.project.keys import Keys
+from tidemill.project.serving import ServerWords
 from tidemill.server.answer import error_answer
-from tidemill.server.refusals import AddressTooLong, HeadersTooLarge, Left, NotAllowed, Stranger
+from tidemill.server.refusals import AddressTooLong, Forbidden, HeadersTooLarge, Left, NotAllowed, Stranger
 
 __all__ = ["Door", "Endpoint", "is_loopback"]
+
+READ, OPERATE = "read", "operate"
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class Door:
-    """Decides about each request before its endpoint sees it, and turns errors into answers."""
+    """Decides about each request before its endpoint sees it, and turns errors into answers.
 
-    def __init__(self, token: str, limits: Limits, *, is_open: bool = False) -> None:
+    `is_open`: users may ask here, not only other processes of the owner's user. `is_local`: bound to a loopback address,
+    so that nobody else can reach it but through a name or a page that plays tricks.
+    """
+
+    def __init__(
+        self, token: str, words: ServerWords, keys: Keys, *, is_open: bool = False, is_local: bool = True
+    ) -> None:
         self._token = token
-        self._limits = limits
+        self._limits = words.limits
+        self._origins = frozenset(words.cors)
+        self._keys = keys
         self._is_open = is_open
+        self._is_local = is_local
 
-    def guarded(self, endpoint: Endpoint) -> Endpoint:
-        """An endpoint that always wants the token."""
-        return self._behind(endpoint, wants_token=True)
+    def owning(self, endpoint: Endpoint) -> Endpoint:
+        """An endpoint for other processes of the owner: it always wants the token, or a key that may operate."""
+        return self._behind(endpoint, OPERATE)
 
-    def open(self, endpoint: Endpoint) -> Endpoint:
-        """An endpoint that wants the token unless the server is open."""
-        return self._behind(endpoint, wants_token=not self._is_open)
+    def reading(self, endpoint: Endpoint) -> Endpoint:
+        """An endpoint that tells of the project."""
+        return self._behind(endpoint, READ)
+
+    def taking(self, endpoint: Endpoint) -> Endpoint:
+        """An endpoint that takes events, and looks itself which topics they may go to (`may`)."""
+        return self._behind(endpoint, "")
 
     def signed(self, endpoint: Endpoint) -> Endpoint:
         """An endpoint whose requests prove themselves by a signature; where users may not ask, the token is wanted."""
-        return self.open(endpoint) if not self._is_open else _answering(endpoint)
+        return _answering(endpoint) if self._is_open else self.owning(endpoint)
 
     def public(self, endpoint: Endpoint) -> Endpoint:
         """An endpoint that gives nothing away."""
-        return self._behind(endpoint, wants_token=False)
 
-    def admit(self, headers: Headers, *, wants_token: bool | None = None) -> None:
-        """Let a request in, or raise why not; by default it wants the token unless the server is open."""
-        _check_stranger(headers)
-        if not self._is_open if wants_token is None else wants_token:
-            self._check_token(headers)
+        async def looked_at(request: Request) -> Response:
+            self._check_stranger(request.headers)
+            return await endpoint(request)
+
+        return _answering(looked_at)
+
+    def admit(self, headers: Headers, scope: str) -> None:
+        """Let a request in that may do this, or raise why not. "" is anything at all."""
+        presented = _presented(headers)
+        key = self._keys.find(presented) if presented else None
+        self._check_stranger(headers, is_known=key is not None)
+        if self.is_owner(headers) or self._is_free(scope):
+            return
+        if key is None:
+            raise NotAllowed("this needs a key, or the token of the owner", mend="send Authorization: Bearer KEY")
+        if scope and not key.may(scope):
+            raise Forbidden(f"the key {key.name} may not {scope}", mend=f"make one that may: --scope {scope}")
+
+    def may(self, headers: Headers, scope: str) -> bool:
+        """Whether a request that is let in may do this as well."""
+        key = self._keys.find(_presented(headers))
+        return self.is_owner(headers) or self._is_free(scope) or (key is not None and key.may(scope))
+
+    def is_owner(self, headers: Headers) -> bool:
+        """Whether a request carries the token of the owner."""
+        return secrets.compare_digest(_presented(headers).encode(), self._token.encode())
+
+    def _is_free(self, scope: str) -> bool:
+        """Whether this needs no key: on this machine, while there is no key, and nothing that steers."""
+        return self._is_open and self._is_local and not self._keys and scope != OPERATE
 
     def measure(self, scope: MutableMapping[str, Any]) -> None:
         """Raise what is too long about the head of a request."""
@@ -68,17 +109,33 @@ class Door:
         if sum(len(name) + len(value) for name, value in headers) > limits.header_bytes_max:
             raise HeadersTooLarge(f"more than {limits.header_bytes_max} bytes of headers", mend="send fewer")
 
-    def _behind(self, endpoint: Endpoint, *, wants_token: bool) -> Endpoint:
+    def _behind(self, endpoint: Endpoint, scope: str) -> Endpoint:
         async def admitted(request: Request) -> Response:
-            self.admit(request.headers, wants_token=wants_token)
+            self.admit(request.headers, scope)
             return await endpoint(request)
 
         return _answering(admitted)
 
-    def _check_token(self, headers: Headers) -> None:
-        kind, _, token = headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not secrets.compare_digest(token.encode(), self._token.encode()):
-            raise NotAllowed("this needs the token of the owner", mend="send Authorization: Bearer TOKEN")
+    def _check_stranger(self, headers: Headers, *, is_known: bool = False) -> None:
+        """Raise Stranger for a page of a site that nobody named, or a name that somebody pointed here."""
+        origin = headers.get("origin", "")
+        if origin and origin not in self._origins and not is_loopback(_host(origin)):
+            raise Stranger("this origin may not ask here", mend='name it: [server] cors = ["..."]')
+        if self._is_local and not is_known and not is_loopback(_host(f"//{headers.get('host', '')}")):
+            raise Stranger("this host may not ask here", mend="ask 127.0.0.1 from this machine")
+
+
+def _presented(headers: Headers) -> str:
+    """The token or key that a request carries: as a bearer, or as the user of Basic (a tracking client's write key)."""
+    kind, _, said = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return said
+    if kind.lower() != "basic":
+        return ""
+    try:
+        return base64.b64decode(said, validate=True).decode().partition(":")[0]
+    except ValueError:
+        return ""
 
 
 def _answering(endpoint: Endpoint) -> Endpoint:
@@ -103,13 +160,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _check_stranger(headers: Headers) -> None:
-    origin = headers.get("origin", "")
-    for what, host in (("host", _host(f"//{headers.get('host', '')}")), ("origin", _host(origin))):
-        if not is_loopback(host) and (what == "host" or origin):
-            raise Stranger(f"this {what} may not ask here", mend="ask 127.0.0.1 from this machine")
 
 
 def _host(url: str) -> str:

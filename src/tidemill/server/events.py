@@ -25,7 +25,7 @@ from tidemill.server.answer import error_answer, json_answer
 from tidemill.server.body import Body, Room, too_large
 from tidemill.server.chunks import Chunk, Shape, chunk_of, shape_of
 from tidemill.server.committer import Committer
-from tidemill.server.door import Door
+from tidemill.server.door import READ, Door
 from tidemill.server.idempotency import Keyed, Keys
 from tidemill.server.lines import plain_lines
 from tidemill.server.outcome import Outcome
@@ -55,9 +55,11 @@ class Events:
         outcome = Outcome(self._room.limits.results_max)
         headers = Headers(scope=scope)
         try:
-            self._door.admit(headers)
+            self._door.admit(headers, f"ingest:{scope['path_params']['asset']}")
             wait = wait_in(self._served, scope["path_params"]["asset"], scope["query_string"])
             outcome.keeps_offsets = wait is not None
+            if wait is not None:
+                self._door.admit(headers, READ)
             answer = await self._answer(scope["path_params"]["asset"], headers, receive, outcome, wait)
         except Left:
             return

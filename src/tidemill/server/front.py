@@ -7,7 +7,10 @@ Rules of this file:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from anyio import to_thread
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tidemill.core.errors import UserError
@@ -27,7 +30,15 @@ class Front:
     """The application as the server calls it."""
 
     def __init__(
-        self, door: Door, committer: Committer, bell: Bell, counts: Counts, *, events: ASGIApp, pages: ASGIApp
+        self,
+        door: Door,
+        committer: Committer,
+        bell: Bell,
+        counts: Counts,
+        *,
+        events: ASGIApp,
+        pages: ASGIApp,
+        cors: Sequence[str] = (),
     ) -> None:
         self._door = door
         self._committer = committer
@@ -35,6 +46,9 @@ class Front:
         self._counts = counts
         self._events = events
         self._pages = pages
+        self._inside: ASGIApp = self._serve
+        if cors:
+            self._inside = CORSMiddleware(self._serve, cors, allow_methods=["*"], allow_headers=["*"], max_age=600)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or begin and end with the server."""
@@ -52,12 +66,15 @@ class Front:
         except UserError as error:
             await error_answer(error)(scope, receive, counted)
             return
+        await self._inside(scope, receive, counted)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         topic = _topic_in(scope)
         if topic:
             scope["path_params"] = {"asset": topic}
-            await self._events(scope, receive, counted)
+            await self._events(scope, receive, send)
         else:
-            await self._pages(scope, receive, counted)
+            await self._pages(scope, receive, send)
 
     def stop_following(self) -> None:
         """Let those come to an end who follow without one; called from any thread when the server is to stop."""

@@ -1,7 +1,7 @@
 """A server beside other work: uvicorn in a thread of its own, on this machine only.
 
 Rules of this file:
-  * only loopback addresses are bound; access keys, and with them other addresses, come with the front door;
+  * without access keys only loopback addresses are bound;
   * the socket is bound before the thread begins, so a port that is taken is an error where `start` was called;
   * `stop` lets what was asked be answered first, for at most `grace_seconds`; `on_stop` ends what has no end itself.
 """
@@ -45,10 +45,11 @@ class LocalServer:
         grace_seconds: int = GRACE_SECONDS,
         limits: Limits | None = None,
         on_stop: Callable[[], None] = lambda: None,
+        has_keys: bool = False,
     ) -> None:
         self._on_stop = on_stop
         limits = limits or Limits()
-        self._socket = _bound(host, port)
+        self._socket = _bound(host, port, has_keys=has_keys)
         name, number = self._socket.getsockname()[:2]
         self.address = f"[{name}]:{number}" if ":" in name else f"{name}:{number}"
         config = Config(
@@ -91,17 +92,17 @@ class LocalServer:
         self._server.run(sockets=[self._socket])
 
 
-def check_host(host: str) -> None:
+def check_host(host: str, *, has_keys: bool) -> None:
     """Raise UserError with the reason where a server may not answer at this address."""
-    if not is_loopback(host):
+    if not is_loopback(host) and not has_keys:
         raise UserError(
-            f"{host} is not this machine's own address, and there are no access keys yet to guard any other",
-            mend=f"use {HOST}, and let others in through a proxy that asks who they are",
+            f"others can reach {host or 'every address'}, and there is no access key that would keep them out",
+            mend=f"make one first: tidemill keys add NAME --scope ingest; or use {HOST}",
         )
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    check_host(host)
+def _bound(host: str, port: int, *, has_keys: bool) -> socket.socket:
+    check_host(host, has_keys=has_keys)
     name = HOST if host.lower() == "localhost" else host
     bound = socket.socket(socket.AF_INET6 if ":" in name else socket.AF_INET)
     try:

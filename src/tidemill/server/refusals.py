@@ -7,6 +7,7 @@ from tidemill.core.errors import Conflict, OperatorError, UserError
 __all__ = [
     "AddressTooLong",
     "Busy",
+    "Forbidden",
     "HeadersTooLarge",
     "KeyReused",
     "NotAllowed",
@@ -26,6 +27,10 @@ class NotAllowed(UserError):
 
 class WrongSignature(UserError):
     """A webhook that is not signed by whom it says, or was signed too long ago."""
+
+
+class Forbidden(UserError):
+    """Whoever asks is known, and may not do this."""
 
 
 class Stranger(UserError):

@@ -1,7 +1,8 @@
 """The tracking API: Segment's HTTP addresses, so that its clients deliver here by a change of host.
 
 Rules of this file:
-  * a message lands in every topic whose `tracking` takes its type, and is known by its `messageId`;
+  * a message lands in every topic whose `tracking` takes its type and that its write key may ingest into, and is known
+    by its `messageId`;
   * success is said only when it is durable in all of them; after anything else the client sends again, and what had
     landed already is a duplicate.
 """
@@ -22,8 +23,10 @@ from tidemill.project.serving import Served
 from tidemill.server.answer import json_answer
 from tidemill.server.body import Body, Room
 from tidemill.server.committer import Committer
+from tidemill.server.door import Door
 from tidemill.server.messages import TYPES, Message, chunk_for, messages_in
 from tidemill.server.outcome import Outcome
+from tidemill.server.refusals import Forbidden
 
 __all__ = ["ADDRESSES", "Tracking"]
 
@@ -34,16 +37,20 @@ ADDRESSES = {"/v1/batch": "", "/v1/import": "", **{f"/v1/{type_}": type_ for typ
 class Tracking:
     """The endpoint of all its addresses."""
 
-    def __init__(self, served: Served, committer: Committer, room: Room) -> None:
+    def __init__(self, served: Served, door: Door, committer: Committer, room: Room) -> None:
         self._served = served
+        self._door = door
         self._committer = committer
         self._room = room
 
     async def __call__(self, request: Request) -> Response:
         """Take the messages of one request."""
-        topics = self.topics()
-        if not topics:
+        takers = self.topics()
+        if not takers:
             raise NotFound("no topic takes tracking calls", mend="add tracking = true to a topic of tidemill.toml")
+        topics = [topic for topic in takers if self._door.may(request.headers, f"ingest:{topic.name}")]
+        if not topics:
+            raise Forbidden("this write key may not ingest into any of them", mend="make one with --scope ingest")
         body = Body(request.receive, request.headers, self._room)
         try:
             messages = messages_in(await body.whole(), ADDRESSES[request.url.path], time.time())

@@ -10,8 +10,13 @@ from tidemill.cli.settings import command as declare
 from tidemill.server.local import HOST, PORT
 
 
-@declare("tidemill serve", "tidemill serve --port 8080 --env prod")
-@click.option("--host", default=HOST, show_default=True, help="The address to answer at; this machine's own.")
+@declare("tidemill serve", "tidemill serve --port 8080 --env prod", "tidemill serve --host 0.0.0.0")
+@click.option(
+    "--host",
+    default=HOST,
+    show_default=True,
+    help="The address to answer at; any but this machine's own needs access keys.",
+)
 @click.option("--port", default=PORT, show_default=True, type=click.IntRange(0, 65_535), help="0 takes any free one.")
 def command(settings: Settings, host: str, port: int) -> None:
     """Work as things change, until stopped, and answer HTTP: events in, rows and status out.
