@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from tidemill.core.change import Appended, Became, Images, Replaced, Slice, Statement
+from tidemill.core.change import RID, WEIGHT, Appended, Became, Changed, Images, Replaced, Slice, Statement
 from tidemill.core.errors import (
     BrokenJob,
     Conflict,
@@ -95,6 +95,47 @@ def test_any_type_of_duckdb_is_kept(kind: str, images_max: int) -> None:
     assert len(state(store, "keyed")) == 1
     [change] = changes(store, "keyed", 3, 4)
     assert (change.old is None, change.new is not None) == (False, True)
+    store.close()
+
+
+@pytest.mark.parametrize("kind", RICH)
+def test_a_change_set_may_have_any_type(kind: str, store: DuckDBStore) -> None:
+    columns = (Column("id", "integer"), Column("v", kind))
+
+    def lines(*lines: tuple[int, int]) -> Changed:
+        values = ", ".join(map(str, lines))
+        made = f"SELECT 'a' AS _rid, w AS _weight, i AS id, ({RICH[kind]})::{kind} AS v FROM (VALUES {values}) t(w, i)"
+        return Changed(Statement(made, {}))
+
+    assert write(store, "t", lines((1, 0)), columns) == 1
+    assert write(store, "t", lines((-1, 0), (1, 0)), columns) == 0
+    assert write(store, "t", lines((-1, 0), (1, 0), (-1, 0), (1, 1)), columns) == 1
+    [found] = store.query(f"SELECT id, v IS NOT DISTINCT FROM ({RICH[kind]})::{kind} AS same FROM t").to_pylist()
+    assert found == {"id": 1, "same": True}
+
+
+def _given(kind: Any, *lines: tuple[str, int, Any]) -> Changed:
+    rids, weights, values = (list(column) for column in zip(*lines, strict=True))
+    return Changed(pa.table({RID: rids, WEIGHT: pa.array(weights, pa.int8()), "v": pa.array(values, kind)}))
+
+
+@pytest.mark.parametrize("images_max", [0, 100])
+def test_the_lines_of_a_change_set_are_compared_in_the_types_of_the_asset(images_max: int) -> None:
+    store = DuckDBStore(":memory:", site=Site(":memory:", images_max=images_max))
+    for asset, kind, arrow, one, other in (
+        ("a", "decimal(9,2)", pa.float64(), 1.001, 1.0),
+        ("b", "integer", pa.float64(), 1.2, 1.4),
+        ("c", "real", pa.float64(), 0.1, 0.1 + 1e-12),
+        ("d", "varchar", pa.timestamp("us"), 0, 0),
+        ("e", "bigint", pa.int32(), 7, 7),
+        ("f", "double", pa.float64(), 0.0, -0.0),
+    ):
+        columns = (Column("v", kind),)
+        given = _given(arrow, ("a", 1, one), ("b", 1, one), ("b", -1, other))
+        assert write(store, asset, given, columns) == 1
+        assert write(store, asset, _given(arrow, ("a", -1, other), ("a", 1, one)), columns) == 0
+        assert write(store, asset, _given(pa.null(), ("a", -1, None), ("n", 1, None), ("a", 1, None)), columns) == 1
+        assert head(store, asset).rows == 2
     store.close()
 
 
@@ -599,3 +640,32 @@ def test_a_difference_is_three_statements(counted: DuckDBStore) -> None:
     assert _run(counted, Replaced(given, ["0"])) == ["CREATE", "UPDATE", "INSERT", "UPDATE"]
     assert _run(counted, Replaced(given, ["0"])) == ["CREATE", "UPDATE"]
     assert _run(counted, Became(rows((1, "q")), ("id",))) == ["CREATE", "UPDATE", "INSERT", "UPDATE"]
+
+
+def _lines(*lines: tuple[str, int, int, str], is_checked: bool = False) -> Changed:
+    rids, weights = [line[0] for line in lines], [line[1] for line in lines]
+    return Changed(rows(*(line[2:] for line in lines), rid=rids, weight=weights), is_checked)
+
+
+def test_a_change_set_of_few_rows_costs_a_statement_for_what_ends_and_one_for_what_begins(counted: DuckDBStore) -> None:
+    assert _run(counted, _lines(("a", 1, 1, "a"), ("b", 1, 2, "b"))) == ["INSERT", "UPDATE"]
+    assert _run(counted, _lines(("a", 1, 1, "A"), ("a", -1, 1, "a"))) == ["UPDATE", "INSERT", "UPDATE"]
+    assert _run(counted, _lines(("a", -1, 1, "A"), ("b", -1, 2, "b"))) == ["UPDATE", "UPDATE"]
+    assert _run(counted, _lines(("a", 1, 1, "a"), ("a", -1, 1, "a"))) == ["UPDATE"]
+    assert _run(counted, _lines()) == ["UPDATE"]
+    assert _run(counted, _lines(("a", 1, 1, "a"), is_checked=True)) == ["SELECT", "INSERT", "UPDATE"]
+    assert _run(counted, _lines(("a", -1, 1, "a"), ("a", 1, 1, "b"), is_checked=True)) == ["UPDATE", "INSERT", "UPDATE"]
+
+
+def test_a_change_set_in_sql_scans_the_table_only_where_rows_end(counted: DuckDBStore) -> None:
+    many = [(f"r{n}", 1, n, "x") for n in range(100)]
+    assert _run(counted, _lines(*many)) == ["CREATE", "SELECT", "INSERT", "UPDATE"]
+    moved = [(rid, -1, n, name) for rid, _, n, name in many] + [(rid, 1, n, "y") for rid, _, n, _ in many]
+    assert _run(counted, _lines(*moved)) == ["CREATE", "SELECT", "UPDATE", "INSERT", "UPDATE"]
+    assert _run(counted, _lines(*moved[:50], *many[:50])) == ["CREATE", "UPDATE"]
+
+
+def test_a_statement_that_makes_a_change_set_is_evaluated_once(counted: DuckDBStore) -> None:
+    part = Slice("in", 2, 3, Images.CHANGES)
+    statement = Statement('SELECT _rid, _weight, id, name FROM "@input:in"', {"in": part})
+    assert _run(counted, Changed(statement)) == ["CREATE", "SELECT", "INSERT", "UPDATE"]

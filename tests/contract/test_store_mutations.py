@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tidemill.core.change import OFFSET, RID, WEIGHT, Appended, ArrowStream, Became, Images, Output, Slice
+from tidemill.core.change import OFFSET, RID, WEIGHT, Appended, ArrowStream, Became, Changed, Images, Output, Slice
 from tidemill.core.ports import Head, Progress, Store
 from tidemill.testing.contract import StoreContract, failures
 from tidemill.testing.contract.making import STATEMENTS
@@ -88,6 +88,40 @@ class UncheckedRows(Rows):
 
 class Unchecked(MemoryTransaction):
     rows_type = UncheckedRows
+
+
+class UnconsolidatedRows(Rows):
+    """Lines of a change set are taken as they come: the first of each side wins."""
+
+    def consolidated(self) -> Any:
+        lines: dict[tuple[str, int], Any] = {}
+        for rid, weight, values in zip(self.rids, self.weights, self.values, strict=True):
+            lines.setdefault((rid, weight), values)
+        return {rid: [(lines[key], key[1]) for key in lines if key[0] == rid] for rid, _ in lines}
+
+
+class Unconsolidated(MemoryTransaction):
+    rows_type = UnconsolidatedRows
+
+
+class Trusting(MemoryTransaction):
+    """Whoever writes a change set is believed that identities are free."""
+
+    def write(self, asset: str, output: Output) -> int:
+        return super().write(asset, replace(output, is_checked=False) if isinstance(output, Changed) else output)
+
+
+class Forgiving(MemoryTransaction):
+    """A removal of what is not there is dropped."""
+
+    def write(self, asset: str, output: Output) -> int:
+        stored = self._stored(asset)
+        if isinstance(output, Changed) and stored is not None:
+            table = pa.table(output.rows)
+            lines = zip(table.column(RID).to_pylist(), table.column(WEIGHT).to_pylist(), strict=True)
+            kept = [place for place, (rid, weight) in enumerate(lines) if weight > 0 or rid in stored.current]
+            output = Changed(table.take(kept), output.is_checked)
+        return super().write(asset, output)
 
 
 class LateEnd(Stored):
@@ -226,6 +260,9 @@ PLANTED: dict[type[MemoryTransaction], str] = {
     NullUnsafe: "test_keys_are_null_safe_and_exact",
     RunningTogether: "test_keys_of_several_columns_do_not_run_together",
     Unchecked: "test_a_key_that_is_not_unique_is_refused",
+    Unconsolidated: "test_a_row_that_changes_several_times_changes_once",
+    Trusting: "test_a_taken_identity_is_refused_where_that_is_asked_for",
+    Forgiving: "test_a_removal_of_what_is_not_there_is_refused",
     UntilOffByOne: "test_replaying_any_cuts_gives_the_state",
     UnpairedImages: "test_a_change_set_is_consolidated",
     FirstOffset: "test_a_change_set_is_the_consolidated_log",

@@ -84,7 +84,7 @@ def reader() -> MemoryReader:
 def rows(engine: PythonEngine, name: str, takes: Takes, timeout_seconds: float = 0.0) -> list[dict[str, Any]]:
     job = job_of(name, takes, timeout_seconds)
     work = Work(job, engine.plan(job, {"numbers": Asset("numbers", AssetKind.TOPIC)}), {"numbers": (0, 3)}, "run1")
-    found: list[dict[str, Any]] = pa.table(engine.compute(work, reader())["out"].rows).to_pylist()
+    found: list[dict[str, Any]] = pa.table(dict(engine.compute(work, reader()))["out"].rows).to_pylist()
     return found
 
 

@@ -45,7 +45,7 @@ def computed(
 ) -> Output:
     end = log[-1].offset if to is None else to
     part = replace(work, ranges={"numbers": (from_, end)}, **changes)
-    return engine_.compute(part, reader_of(log))["out"]
+    return dict(engine_.compute(part, reader_of(log)))["out"]
 
 
 def rows_of(output: Output) -> list[dict[str, Any]]:
@@ -336,7 +336,7 @@ def test_a_job_with_several_outputs_returns_rows_by_name() -> None:
     job = Job("j", ("numbers",), ("odd", "even"), Takes.ROW, "", "v1")
     engine_ = PythonEngine([job], {"j": lambda row: {"odd" if row["n"] % 2 else "even": {"n": row["n"]}}})
     work = Work(job, engine_.plan(job, {"numbers": APPEND}), {"numbers": (0, 3)}, "run1")
-    outputs = engine_.compute(work, reader_of(numbers(1, 2, 3)))
+    outputs = dict(engine_.compute(work, reader_of(numbers(1, 2, 3))))
     assert {name: [row["n"] for row in rows_of(output)] for name, output in outputs.items()} == {
         "odd": [1, 3],
         "even": [2],

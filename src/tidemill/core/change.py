@@ -14,7 +14,7 @@ it, and so keeps the offset it had before.
 
 In bulk, change sets cross the ports as Arrow streams (anything with `__arrow_c_stream__`), one line per image:
 hidden columns first (`RID`, `OFFSET`, `WEIGHT`), then the asset's columns. `WEIGHT` is -1 for an old image and +1 for
-a new one. What a transform produces is one of three *outputs*: `Appended`, `Replaced`, `Became`.
+a new one. What a transform produces is one of four *outputs*: `Appended`, `Replaced`, `Became`, `Changed`.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ __all__ = [
     "Became",
     "Change",
     "ChangeSet",
+    "Changed",
     "Images",
     "Output",
     "Replaced",
@@ -228,4 +229,19 @@ class Became:
     key: tuple[str, ...] | None = None
 
 
-Output = Appended | Replaced | Became
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A change set: the asset's rows change by exactly these images.
+
+    Each line has `RID`, `WEIGHT` (-1 an old image, +1 a new one) and the asset's columns. Lines need not be consolidated:
+    weights of equal lines of one row add up, and lines that cancel vanish. What remains must be, per row identity, at most
+    one removal, which is the row's current image, and at most one addition. `is_checked` asks the store to make sure that
+    the identity of an added row which is not also removed is free (keys that people declare); without it the engine
+    vouches for it.
+    """
+
+    rows: ArrowStream | Statement
+    is_checked: bool = False
+
+
+Output = Appended | Replaced | Became | Changed

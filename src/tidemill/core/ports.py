@@ -135,6 +135,10 @@ class Transaction(Reader, Protocol):
         Each change gets the next offset, in a deterministic order. A write that changes nothing moves no head.
         The first write to a table asset also counts one *marker* offset, even for no rows (rule 27).
         Raises ContractViolation for a key that is not unique, naming up to five offending rows.
+        A `Changed` output gives its changes offsets in the order of row identity; the `PARENT` of its rows is null, and
+        the values of a removal serve only to cancel additions: the row that goes is found by its identity. It raises
+        StateCorrupt where it removes a row that is not there, at the latest in `commit`; ContractViolation where, after
+        consolidating, one identity has two additions, or (`is_checked`) an identity that is added is taken.
         After an error in here nothing but `rollback` may follow.
         """
 
@@ -148,7 +152,8 @@ class Transaction(Reader, Protocol):
     def commit(self) -> Mapping[str, Head]:
         """Make everything durable at once; returns the new heads of the assets written.
 
-        Raises Fenced where the owner epoch moved on. A crash before it returns leaves either all or nothing.
+        Raises Fenced where the owner epoch moved on, StateCorrupt where a `Changed` output removes a row that is not
+        there. A crash before it returns leaves either all or nothing.
         """
 
     def rollback(self) -> None:
@@ -287,7 +292,9 @@ class Plan:
     """How an engine will maintain a job: `rowwise` (outputs belong to input rows), or `recompute` and difference.
 
     `columns` and `key` shape the output table; `reason` says why a SQL job is not row-wise. `is_mirrored` asks for the
-    topics among the inputs to be read from their typed mirrors in the tables store.
+    topics among the inputs to be read from their typed mirrors in the tables store. `tables` gives the shapes of the
+    internal assets (`JOB@...`) that the engine writes beside the outputs. `detail` is what the engine itself knows of the
+    plan; nobody else reads it.
     """
 
     kind: str
@@ -296,6 +303,8 @@ class Plan:
     reason: str = ""
     statement: str = ""
     is_mirrored: bool = False
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    detail: object | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +313,8 @@ class Work:
 
     `whole` asks for the result over the whole inputs as they are at `to` (rebuilds, gates): `Became`, or for row-wise
     work `Replaced` with `parents` None. `released` names the gated job whose released rows alone are seen.
-    `excluding` are row identities per input that are parked, or about to be. `value` is the partition value that a gated
+    `excluding` are row identities per input that are parked, or about to be; `excluding_before` those that were parked
+    when the run began: what earlier runs left out (none for a whole result). `value` is the partition value that a gated
     run with outside effects takes: of inputs with that column it is shown the rows of the value alone.
     """
 
@@ -317,6 +327,7 @@ class Work:
     excluding: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     attempt: int = 1
     value: str = ""
+    excluding_before: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Engine(Protocol):
@@ -325,8 +336,13 @@ class Engine(Protocol):
     def plan(self, job: Job, inputs: Mapping[str, Asset]) -> Plan:
         """Decide how the job is maintained. Raises DefinitionError with the place and the mend."""
 
-    def compute(self, work: Work, reader: Reader) -> Mapping[str, Output]:
-        """The outputs, by asset name. Any exception is the transform's: the runtime retries, parks or holds."""
+    def compute(self, work: Work, reader: Reader) -> Iterable[tuple[str, Output]]:
+        """The outputs by asset name, one at a time.
+
+        Each is written in the run's transaction before the next is asked for, so that a later one may read what an
+        earlier one wrote. An asset may be internal (`JOB@...`) if `plan.tables` gives its shape. Any exception is the
+        transform's: the runtime retries, parks or holds.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ Rules of this file:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -94,10 +94,10 @@ class DuckDBEngine:
             return ()
         return self._evaluator.describe(made.canonical, {name: asset.columns for name, asset in inputs.items()})
 
-    def compute(self, work: Work, reader: Reader) -> Mapping[str, Output]:
+    def compute(self, work: Work, reader: Reader) -> Iterable[tuple[str, Output]]:
         """The output as a statement over slices (rows are handed over where the input lives in the ledger)."""
         output = self._rowwise(work, reader) if work.plan.kind == "rowwise" else self._recompute(work)
-        return {work.job.outputs[0]: output} if output is not None else {}
+        return [(work.job.outputs[0], output)] if output is not None else []
 
     def _recompute(self, work: Work) -> Output:
         return Became(self.statement(work), work.plan.key)

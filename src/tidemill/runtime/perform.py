@@ -15,7 +15,7 @@ Jobs with outside effects are in `outside.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -254,8 +254,9 @@ class _Run:
         rebuilds = self._is_rebuild(before, heads)
         whole = self._is_whole(before, heads)
         self._open_gate()
-        excluding = self._parked(ranges, self._tries_all(before, heads))
-        rows_out = self._write(ranges, excluding, whole)
+        parked = standing(self.transaction, self.job)
+        excluding = self._excluded(parked, ranges, self._tries_all(before, heads))
+        rows_out = self._write(ranges, excluding, {} if whole else _by_input(parked), whole)
         write_parking(self.transaction, self.job, self.parking, self.run)
         progress = self._progress(before, ranges, heads, rebuilds)
         self.transaction.settle(progress, before)
@@ -306,18 +307,16 @@ class _Run:
         generation = heads[asset].generation
         return before is not None and before.generations.get(asset, generation) != generation
 
-    def _parked(self, ranges: Mapping[str, tuple[int, int]], tries_all: bool) -> dict[str, tuple[str, ...]]:
+    def _excluded(
+        self, parked: Sequence[ParkedRow], ranges: Mapping[str, tuple[int, int]], tries_all: bool
+    ) -> dict[str, tuple[str, ...]]:
         """The rows left out of every input: those parked before and not changed since, and those of this run.
 
         A result that is made anew tries every row again: what another version could not process may be no trouble now.
         """
-        excluding: dict[str, tuple[str, ...]] = {}
-        parked = standing(self.transaction, self.job)
         stay = set() if tries_all else self._unchanged(parked, ranges)
         self.parking.leaving.extend((row.asset, row.rid) for row in parked if (row.asset, row.rid) not in stay)
-        for row in (*(row for row in parked if (row.asset, row.rid) in stay), *self.parking.rows):
-            excluding[row.asset] = (*excluding.get(row.asset, ()), row.rid)
-        return excluding
+        return _by_input([*(row for row in parked if (row.asset, row.rid) in stay), *self.parking.rows])
 
     def _unchanged(self, parked: Sequence[ParkedRow], ranges: Mapping[str, tuple[int, int]]) -> set[tuple[str, str]]:
         """The parked rows that are as they were then; a gate shows them as they were released, whatever came since."""
@@ -333,7 +332,11 @@ class _Run:
         return stay
 
     def _write(
-        self, ranges: Mapping[str, tuple[int, int]], excluding: Mapping[str, tuple[str, ...]], whole: bool
+        self,
+        ranges: Mapping[str, tuple[int, int]],
+        excluding: Mapping[str, tuple[str, ...]],
+        excluding_before: Mapping[str, tuple[str, ...]],
+        whole: bool,
     ) -> int:
         work = Work(
             self.job,
@@ -344,6 +347,7 @@ class _Run:
             released=self.job.name if self.job.gate is not None else "",
             excluding=excluding,
             attempt=self.start.attempt,
+            excluding_before=excluding_before,
         )
         engine = self.catalog.engines[self.job.takes]
         return sum(
@@ -362,11 +366,18 @@ class _Run:
             for asset in self.job.outputs
         )
 
-    def _write_outputs(self, outputs: Mapping[str, Output]) -> int:
-        for asset, output in outputs.items():
-            if self.catalog.assets[asset].kind is AssetKind.TABLE:
+    def _write_outputs(self, outputs: Iterable[tuple[str, Output]]) -> int:
+        """Write each output before the next is asked for; returns the changes of the job's own outputs."""
+        count = 0
+        for asset, output in outputs:
+            is_own = asset in self.job.outputs
+            if not is_own:
+                self.transaction.define(self.plan.tables[asset])
+            elif self.catalog.assets[asset].kind is AssetKind.TABLE:
                 self.transaction.define(Table(asset, self._columns(output), self.plan.key))
-        return sum(self.transaction.write(asset, output) for asset, output in outputs.items())
+            changes = self.transaction.write(asset, output)
+            count += changes if is_own else 0
+        return count
 
     def _columns(self, output: Output) -> tuple[Column, ...]:
         """The columns of a table: as planned, else as its first rows show them."""
@@ -403,6 +414,14 @@ class _Run:
             before.served_at if rebuilds and before is not None else self.start.at,
             succeeded=was or (took and not self.parking.is_everything),
         )
+
+
+def _by_input(parked: Iterable[ParkedRow]) -> dict[str, tuple[str, ...]]:
+    """The identities of parked rows by the input they are in."""
+    found: dict[str, tuple[str, ...]] = {}
+    for row in parked:
+        found[row.asset] = (*found.get(row.asset, ()), row.rid)
+    return found
 
 
 def _chunks(work: Work) -> Iterator[Work]:

@@ -7,6 +7,7 @@ from tidemill.sql.analyse import ANALYSIS_VERSION, Query, analyse
 from tidemill.sql.bind import bind, quoted
 from tidemill.sql.canonical import canonical
 from tidemill.sql.header import HEADER_WORDS, Header, Word, parse_header
+from tidemill.sql.identity import key_identity
 from tidemill.sql.keys import derive_key
 from tidemill.sql.parse import parse
 from tidemill.sql.plan import PLAN_VERSION, SqlPlan, plan
@@ -27,6 +28,7 @@ __all__ = [
     "canonical",
     "derive_key",
     "expand",
+    "key_identity",
     "parse",
     "parse_header",
     "plan",

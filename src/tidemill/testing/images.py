@@ -28,6 +28,7 @@ __all__ = [
     "Stored",
     "append",
     "become",
+    "change",
     "changes",
     "check",
     "released",
@@ -41,6 +42,7 @@ _NAN = float("nan")
 Values = tuple[Any, ...]
 Wanted = Mapping[str, tuple[str | None, int | None, Values]]
 Line = tuple[int, str, int, Values]
+Weighed = Mapping[str, Sequence[tuple[Values, int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ class Rows:
         self.parents = given.get(PARENT, self.rids)
         self.ordinals = given.get(ORDINAL, nothing)
         self.offsets = given.get(OFFSET)
+        self.weights = given.get(WEIGHT, nothing)
 
     def rid(self, place: int) -> str | None:
         """The identity that a row brings: its own, or its parent's with its ordinal."""
@@ -143,6 +146,17 @@ class Rows:
             seen[content] = seen.get(content, 0) + 1
             found.append((f"{content}#{seen[content]}", place))
         return {rid: (None, None, self.values[place]) for rid, place in found}
+
+    def consolidated(self) -> Weighed:
+        """Identity -> the images of a change set that are left when equal lines are added up, each with its weight."""
+        found: dict[str, list[tuple[Values, int]]] = {}
+        for rid, values, weight in zip(self.rids, self.values, self.weights, strict=True):
+            images = found.setdefault(rid, [])
+            before = sum(earlier for image, earlier in images if image == values)
+            images[:] = [(image, earlier) for image, earlier in images if image != values]
+            if before + weight:
+                images.append((values, before + weight))
+        return {rid: images for rid, images in found.items() if images}
 
     def _distinct(self, pairs: Iterable[tuple[str, int]]) -> Wanted:
         found: dict[str, tuple[str | None, int | None, Values]] = {}
@@ -185,6 +199,24 @@ def become(
         if rid in wanted:
             stored.open(rid, parent, offset, values)
     return count
+
+
+def change(stored: Stored, weighed: Weighed, base: int, *, is_checked: bool) -> int:
+    """Make exactly these changes; returns how many rows they are of."""
+    removed = {rid: -sum(weight for _, weight in images if weight < 0) for rid, images in weighed.items()}
+    added = {rid: sum(weight for _, weight in images if weight > 0) for rid, images in weighed.items()}
+    taken = [rid for rid in weighed if is_checked and not removed[rid] and rid in stored.current]
+    refused = sorted([*taken, *(rid for rid in weighed if added[rid] > 1)])
+    if refused:
+        raise ContractViolation(f"the key is not unique: {', '.join(refused[:5])}")
+    if any(count > (rid in stored.current) for rid, count in removed.items()):
+        raise StateCorrupt(f"{stored.shape.asset}: the change set removes a row that is not there")
+    for offset, rid in enumerate(sorted(weighed), base + 1):
+        if removed[rid]:
+            stored.close(rid, offset)
+        for values in [values for values, weight in weighed[rid] if weight > 0]:
+            stored.open(rid, None, offset, values)
+    return len(weighed)
 
 
 def check(part: Slice, stored: Stored) -> None:

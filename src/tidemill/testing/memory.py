@@ -26,6 +26,7 @@ from tidemill.core.change import (
     Appended,
     ArrowStream,
     Became,
+    Changed,
     Images,
     Output,
     Replaced,
@@ -43,7 +44,7 @@ from tidemill.core.errors import (
 )
 from tidemill.core.model import Home
 from tidemill.core.ports import Head, Positions, Progress, Table
-from tidemill.testing.images import Rows, Stored, append, become, changes, check, released, state, table_of
+from tidemill.testing.images import Rows, Stored, append, become, change, changes, check, released, state, table_of
 
 __all__ = ["Disk", "MemoryStore", "MemoryTransaction", "NotSupported"]
 
@@ -225,13 +226,14 @@ class MemoryTransaction:
             raise NotSupported("MemoryStore has no SQL engine", mend="hand rows over, or use DuckDBStore(':memory:')")
         stored = self._own(asset)
         rows = self.rows_type(output.rows, stored.shape.columns)
-        head = None if isinstance(output, Became) else output.head
+        head = output.head if isinstance(output, Appended | Replaced) else None
         base = stored.offset if stored.is_marked or head is not None else stored.offset + 1
-        count = (
-            append(stored, rows, base, head)
-            if isinstance(output, Appended)
-            else self._replace(stored, output, rows, base, head)
-        )
+        if isinstance(output, Appended):
+            count = append(stored, rows, base, head)
+        elif isinstance(output, Changed):
+            count = change(stored, rows.consolidated(), base, is_checked=output.is_checked)
+        else:
+            count = self._replace(stored, output, rows, base, head)
         end = base + count if head is None else head
         if end < stored.offset:
             raise StateCorrupt(f"{asset}: the head would move back from {stored.offset} to {end}")

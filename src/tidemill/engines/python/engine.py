@@ -118,15 +118,16 @@ class PythonEngine:
         reason = "the function takes whole inputs" if job.takes is Takes.FULL else ""
         return Plan(kind, job.columns, _key(job), reason, shape.text())
 
-    def compute(self, work: Work, reader: Reader) -> Mapping[str, Output]:
+    def compute(self, work: Work, reader: Reader) -> Iterable[tuple[str, Output]]:
         """The outputs of one run; a run job's effects happen here, and it has no outputs.
 
         What the function prints goes to the run's log.
         """
         if work.job.takes is Takes.RUN:
-            return self.effect(work, reader)
+            self.effect(work, reader)
+            return ()
         with self._open_log(work.run) as log, captured(log):
-            return self._computed(work, reader)
+            return self._computed(work, reader).items()
 
     def _computed(self, work: Work, reader: Reader) -> Mapping[str, Output]:
         takes = work.job.takes

@@ -34,7 +34,7 @@ from tidemill.core.errors import (
     UserError,
 )
 
-__all__ = ["CATALOG", "DUPLICATES", "Database", "Session", "literal", "quoted"]
+__all__ = ["CATALOG", "DUPLICATES", "Database", "Session", "literal", "not_unique", "quoted"]
 
 CATALOG = "tables"
 """The name under which the database is attached."""
@@ -80,7 +80,7 @@ def translated(error: duckdb.Error) -> TidemillError:
     text = str(error)
     if DUPLICATES in text:
         rows = text.partition(DUPLICATES)[2].split("\n")[0]
-        return ContractViolation(f"the key is not unique: {rows}", mend="make the key columns identify one row")
+        return not_unique(rows)
     if _FULL.search(text):
         return StorageFull(text, mend=_MENDS[StorageFull])
     if "in read-only mode" in text:
@@ -96,6 +96,11 @@ def translated(error: duckdb.Error) -> TidemillError:
     if isinstance(error, duckdb.InternalException):
         return InvariantError(text)
     return OperatorError(text)
+
+
+def not_unique(rows: str) -> ContractViolation:
+    """The error for a key that is not unique; `rows` names some of the rows that have it."""
+    return ContractViolation(f"the key is not unique: {rows}", mend="make the key columns identify one row")
 
 
 @contextmanager

@@ -9,15 +9,19 @@ Theory of operation. The rows wanted get their identity (from the parent, the ke
 with the current rows in question. What remains after dropping equal pairs is the list of changes: a line that *closes*
 ends the current image, a line that *opens* begins a new one, an update does both at one offset. The lines are kept in a
 temporary table ordered by identity, and a line's place gives its offset.
+
+A change set that is handed over as such needs no join: its images are consolidated into the same lines, and the statement
+that ends images tells by its count whether each removal was there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from tidemill.core.change import FROM, OFFSET, ORDINAL, PARENT, RID, UNTIL
+from tidemill.core.change import FROM, OFFSET, ORDINAL, PARENT, RID, UNTIL, WEIGHT
 from tidemill.core.model import Column
+from tidemill.sql.identity import key_identity
 from tidemill.stores.duckdb.database import DUPLICATES, literal, quoted
 from tidemill.stores.duckdb.layout import CURRENT, Held, table_name
 
@@ -26,12 +30,13 @@ __all__ = [
     "Source",
     "appending",
     "by_content",
-    "by_key",
     "closing",
+    "consolidated",
     "difference",
     "doubled",
     "given",
     "opening",
+    "taken",
 ]
 
 ROWS_NAME = "@rows"
@@ -83,13 +88,6 @@ def given(source: Source) -> str:
     return f"CASE WHEN {is_plain} THEN {PARENT} ELSE {PARENT} || '/' || {ORDINAL} END"
 
 
-def by_key(key: Sequence[str]) -> str:
-    """The identity of a row that has a key: the values' texts as a JSON list, which keeps NULL apart from any text."""
-    if not key:
-        return "'[]'"
-    return f"to_json([{', '.join(f'{quoted(name)}::VARCHAR' for name in key)}])::VARCHAR"
-
-
 def doubled(held: Held) -> str:
     """Up to five keys that rows changed after the asset's head share with another current row."""
     names = ", ".join(f"{quoted(name)}" for name in held.key or ())
@@ -102,7 +100,7 @@ def doubled(held: Held) -> str:
 
 def by_content(held: Held) -> str:
     """The identity of a row that has neither: its content, and which of its equals it is."""
-    content = by_key([column.name for column in held.columns])
+    content = key_identity([column.name for column in held.columns])
     return f"md5({content}) || '#' || row_number() OVER (PARTITION BY {content})"
 
 
@@ -145,7 +143,8 @@ def difference(
     ]
     is_checked = not (is_distinct or is_content)
     tables = [*source.tables, f"n AS {'MATERIALIZED' if is_checked else 'NOT MATERIALIZED'} ({new})", f"o AS ({old})"]
-    check = f" UNION ALL {_twice(len(held.columns) + has_offsets)}" if is_checked else ""
+    twice = f"SELECT {RID} FROM n GROUP BY {RID} HAVING count(*) > 1"
+    check = f" UNION ALL {_refusing(twice, len(held.columns) + has_offsets)}" if is_checked else ""
     return (
         f"WITH {', '.join(tables)} SELECT row_number() OVER () AS _place, * FROM ("
         f"SELECT {', '.join(columns)} FROM n FULL JOIN o ON n.{RID} = o.{RID} "
@@ -153,13 +152,47 @@ def difference(
     )
 
 
-def _twice(others: int) -> str:
-    """No line, or an error that names up to five identities that are there more than once."""
+def consolidated(source: Source, held: Held, *, is_checked: bool) -> str:
+    """The lines of a change set, as those of a difference; `_removals` says how many removals a line stands for.
+
+    Raises inside DuckDB where an identity has two additions, or (`is_checked`) is added and taken.
+    """
+    names = ", ".join([RID, *held.names])
+    values = ", ".join(
+        f"CAST({quoted(column.name)} AS {column.type}) AS {quoted(column.name)}" for column in held.columns
+    )
+    lines = f"SELECT {RID}::VARCHAR AS {RID}, {WEIGHT}::BIGINT AS {WEIGHT}{values and ', ' + values} FROM {_ROWS}"
+    images = f"SELECT {names}, sum({WEIGHT}) AS {WEIGHT} FROM ({lines}) GROUP BY {names} HAVING sum({WEIGHT}) <> 0"
+    columns = [
+        RID,
+        f"bool_or({WEIGHT} < 0) AS _closes",
+        f"bool_or({WEIGHT} > 0) AS _opens",
+        f"NULL::VARCHAR AS {PARENT}",
+        f"coalesce(-sum({WEIGHT}) FILTER ({WEIGHT} < 0), 0)::BIGINT AS _removals",
+        *(f"any_value({name}) FILTER ({WEIGHT} > 0) AS {name}" for name in held.names),
+    ]
+    pairs = f"SELECT {', '.join(columns)} FROM i GROUP BY {RID}"
+    tables = [*source.tables, f"i AS MATERIALIZED ({images})", f"n AS MATERIALIZED ({pairs})"]
+    refused = f"SELECT {RID} FROM i WHERE {WEIGHT} > 0 GROUP BY {RID} HAVING sum({WEIGHT}) > 1"
+    if is_checked and held.rows:
+        refused += f" UNION {taken(held, 'SELECT _rid FROM n WHERE NOT _closes')}"
+    return (
+        f"WITH {', '.join(tables)} SELECT row_number() OVER () AS _place, * FROM ("
+        f"SELECT * FROM n UNION ALL {_refusing(refused, len(held.columns) + 1)} ORDER BY 1)"
+    )
+
+
+def taken(held: Held, identities: str) -> str:
+    """The SELECT of those of these identities that current rows have."""
+    return f"SELECT {RID} FROM {table_name(held.asset)} WHERE {UNTIL} = {CURRENT} AND {RID} IN ({identities})"
+
+
+def _refusing(refused: str, others: int) -> str:
+    """No line, or an error that names up to five of the refused identities."""
     columns = ", ".join(
         [f"error({literal(DUPLICATES)} || string_agg({RID}, ', '))", "false", "false", *["NULL"] * (others + 1)]
     )
-    twice = f"SELECT {RID} FROM n GROUP BY {RID} HAVING count(*) > 1 LIMIT 5"
-    return f"SELECT {columns} FROM ({twice}) HAVING count(*) > 0"
+    return f"SELECT {columns} FROM ({refused} LIMIT 5) HAVING count(*) > 0"
 
 
 def closing(held: Held, lines: str, base: int, head: int | None) -> str:

@@ -1,4 +1,4 @@
-"""A few new rows, and the difference for a few rows of a few parents, made in Python.
+"""A few new rows, a change set of few lines, and the difference for a few rows of a few parents, made in Python.
 
 Rules of this file:
   * the outcome is exactly that of difference.py, change for change: the suite runs over both;
@@ -12,32 +12,49 @@ what ends and what begins costs two or three.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from tidemill.core.change import FROM, OFFSET, ORDINAL, PARENT, RID, UNTIL
+from tidemill.core.change import FROM, OFFSET, ORDINAL, PARENT, RID, UNTIL, WEIGHT
+from tidemill.core.model import Column
 from tidemill.stores.duckdb.changes import is_same
 from tidemill.stores.duckdb.database import literal
 from tidemill.stores.duckdb.difference import target
 from tidemill.stores.duckdb.layout import CURRENT, Held, table_name
 from tidemill.stores.duckdb.values import ROWS_MAX, as_rows
 
-__all__ = ["PARENTS_MAX", "FewChanges", "current_rows", "few_appended", "few_changes"]
+__all__ = ["PARENTS_MAX", "FewChanges", "current_rows", "few_appended", "few_changes", "few_consolidated"]
 
 PARENTS_MAX = 64
 """Parents up to which Python makes the difference."""
 
+_NAN = object()
+_INTEGERS = ("tinyint", "smallint", "integer", "bigint", "hugeint")
+_SAME_TYPES: dict[Any, tuple[str, ...]] = {
+    pa.bool_(): ("boolean",),
+    pa.int8(): _INTEGERS,
+    pa.int16(): _INTEGERS,
+    pa.int32(): _INTEGERS,
+    pa.int64(): _INTEGERS,
+    pa.float64(): ("double",),
+    pa.string(): ("varchar",),
+    pa.large_string(): ("varchar",),
+    pa.date32(): ("date",),
+    pa.timestamp("us"): ("timestamp",),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class FewChanges:
-    """A difference: which rows end and at which offset, and the statement that begins the new images."""
+    """What changes: which rows end and at which offset, which begin, and the statement that begins the new images."""
 
     count: int
     ended: Mapping[str, int]
-    begun: int
+    begun: Sequence[str]
     opening: str
 
     def closing(self, held: Held) -> str:
@@ -85,7 +102,7 @@ def few_changes(
     opening = _opening(held, rows, new, identities, begun=begun, offsets=offsets)
     if opening is None:
         return None
-    return FewChanges(len(changed), {rid: offsets[rid] for rid in changed if rid in there}, len(begun), opening)
+    return FewChanges(len(changed), {rid: offsets[rid] for rid in changed if rid in there}, begun, opening)
 
 
 def _identities(rows: Any, parents: set[str]) -> dict[str, int] | None:
@@ -134,6 +151,60 @@ def _offsets(
         return {rid: base + place for place, rid in enumerate(changed, 1)}
     given = rows.column(OFFSET).to_pylist()
     return {rid: given[identities[rid]] if rid in identities else head for rid in changed}
+
+
+def few_consolidated(held: Held, rows: Any, base: int) -> FewChanges | None:
+    """A change set of a few lines, consolidated; None where SQL must do it, and where an identity remains twice."""
+    if not rows.num_rows:
+        return FewChanges(0, {}, (), "")
+    if any(not _is_plainly(rows, column) for column in held.columns):
+        return None
+    try:
+        images = list(_images(held, rows))
+    except (ValueError, OverflowError):  # a moment beyond what Python's calendar holds
+        return None
+    removed = [rid for rid, weight, _ in images if weight < 0]
+    added = {rid: place for rid, weight, place in images if weight > 0}
+    if len(set(removed)) + len(added) < sum(abs(weight) for _, weight, _ in images):
+        return None
+    changed = sorted({*removed, *added})
+    offsets = {rid: base + place for place, rid in enumerate(changed, 1)}
+    begun = [rid for rid in changed if rid in added]
+    shown = rows.select([column.name for column in held.columns]).take(
+        pa.array([added[rid] for rid in begun], pa.int64())
+    )
+    opening = _insert(held, shown, begun, [None] * len(begun), [offsets[rid] for rid in begun]) if begun else ""
+    if opening is None:
+        return None
+    return FewChanges(len(changed), {rid: offsets[rid] for rid in sorted(removed)}, begun, opening)
+
+
+def _is_plainly(rows: Any, column: Column) -> bool:
+    """Whether the values of a column are equal in the asset's type exactly where they are equal as they come."""
+    if column.name not in rows.column_names:
+        return False
+    have, want = rows.column(column.name).type, column.type.lower()
+    if pa.types.is_null(have):
+        return True
+    if pa.types.is_decimal(have):
+        is_whole = have.scale == 0 and want in _INTEGERS
+        return is_whole or want.replace(" ", "") == f"decimal({have.precision},{have.scale})"
+    return want in _SAME_TYPES.get(have, ())
+
+
+def _images(held: Held, rows: Any) -> Iterator[tuple[str, int, int]]:
+    """Identity, weight and place of the lines that are left when equal ones are added up."""
+    columns = [map(_comparable, rows.column(column.name).to_pylist()) for column in held.columns]
+    found: dict[tuple[Any, ...], tuple[int, int]] = {}
+    lines = zip(rows.column(RID).to_pylist(), *columns, strict=True)
+    for place, (line, weight) in enumerate(zip(lines, rows.column(WEIGHT).to_pylist(), strict=True)):
+        found[line] = (found.get(line, (0, 0))[0] + weight, place)
+    return ((line[0], weight, place) for line, (weight, place) in found.items() if weight)
+
+
+def _comparable(value: Any) -> Any:
+    """A value that is equal where DuckDB has it equal: NaN is equal to itself."""
+    return _NAN if isinstance(value, float) and math.isnan(value) else value
 
 
 def few_appended(held: Held, rows: Any, base: int, head: int | None) -> str | None:

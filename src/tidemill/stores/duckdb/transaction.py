@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tidemill.core.change import OFFSET, Appended, ArrowStream, Output, Replaced, Slice, Statement
+from tidemill.core.change import OFFSET, RID, Appended, ArrowStream, Became, Changed, Output, Replaced, Slice, Statement
 from tidemill.core.errors import (
     BrokenJob,
     Conflict,
@@ -33,20 +33,29 @@ from tidemill.core.errors import (
     StateCorrupt,
 )
 from tidemill.core.ports import Head, Progress, Table
-from tidemill.stores.duckdb.database import Session, in_memory, literal, quoted
+from tidemill.sql.identity import key_identity
+from tidemill.stores.duckdb.database import Session, in_memory, literal, not_unique, quoted
 from tidemill.stores.duckdb.difference import (
     ROWS_NAME,
     Source,
     appending,
     by_content,
-    by_key,
     closing,
+    consolidated,
     difference,
     doubled,
     given,
     opening,
+    taken,
 )
-from tidemill.stores.duckdb.few import PARENTS_MAX, current_rows, few_appended, few_changes
+from tidemill.stores.duckdb.few import (
+    PARENTS_MAX,
+    FewChanges,
+    current_rows,
+    few_appended,
+    few_changes,
+    few_consolidated,
+)
 from tidemill.stores.duckdb.inputs import Inputs
 from tidemill.stores.duckdb.layout import Held, Known, create_asset, drop_asset, save
 from tidemill.stores.duckdb.site import Site
@@ -54,13 +63,33 @@ from tidemill.stores.duckdb.site import Site
 __all__ = ["DuckDBTransaction"]
 
 
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A statement that ends current images of an asset; `removals` is how many there must be (None: all it finds)."""
+
+    asset: str
+    statement: str
+    removals: int | None = None
+
+    def run(self, session: Session) -> int:
+        """End the images; returns how many. Raises StateCorrupt where they are not those that must be there."""
+        count = session.run(self.statement)
+        if self.removals is not None and count != self.removals:
+            raise StateCorrupt(
+                f"{self.asset}: the change set removes a row that is not there "
+                f"({self.removals} removals, {count} rows that they name)",
+                mend="rebuild the table of the job that writes it",
+            )
+        return count
+
+
 @dataclass(slots=True)
 class Staged:
-    """What a transaction has changed and not committed; `closings` are statements not run yet, by asset."""
+    """What a transaction has changed and not committed; `closings` are not run yet, by asset."""
 
     tables: dict[str, Held] = field(default_factory=dict)
     jobs: dict[str, Progress] = field(default_factory=dict)
-    closings: dict[str, list[str]] = field(default_factory=dict)
+    closings: dict[str, list[Closing]] = field(default_factory=dict)
     lines: int = 0
 
 
@@ -133,13 +162,15 @@ class DuckDBTransaction:
         held = self._held(asset)
         if held is None:
             raise NotFound(f"the store has no asset {asset}", mend="define it before writing it")
-        with self._inputs(session) as inputs, self._breaking():
+        with self._inputs(session) as inputs, self._breaking(is_writing=True):
             self._end_images(asset)
             if isinstance(output, Replaced):
                 return self._unique(session, held, output, self._replace(session, held, inputs, output))
             if isinstance(output, Appended):
                 return self._unique(session, held, output, self._append(session, held, inputs, output))
-            return self._apply(session, held, _whole(inputs.source(output.rows), held, output.key), None, False)
+            if isinstance(output, Became):
+                return self._apply(session, held, _whole(inputs.source(output.rows), held, output.key), None, False)
+            return self._change(session, held, inputs, output)
 
     def _unique(self, session: Session, held: Held, output: Appended | Replaced, changes: int) -> int:
         """The number of changes, once it is sure that a key which the rows do not get by construction is unique."""
@@ -215,12 +246,12 @@ class DuckDBTransaction:
         inputs.release()
 
     @contextmanager
-    def _breaking(self) -> Iterator[None]:
-        """What fails in here leaves nothing but `rollback`; a slice that is refused has not failed."""
+    def _breaking(self, *, is_writing: bool = False) -> Iterator[None]:
+        """What fails in here leaves nothing but `rollback`; a slice that is refused to a reader has not failed."""
         try:
             yield
         except BaseException as error:
-            if isinstance(error, StateCorrupt | NotFound) and error.__cause__ is None:
+            if not is_writing and isinstance(error, StateCorrupt | NotFound) and error.__cause__ is None:
                 raise
             self._is_broken = True
             if isinstance(error, OperatorError):
@@ -268,16 +299,46 @@ class DuckDBTransaction:
         base = _base(held, head)
         old = session.arrow(current_rows(held, parents))
         made = few_changes(held, rows, parents, old=old, base=base, head=head)
-        if made is None:
-            return None
-        if made.ended and self._exclusive:
-            session.run(made.closing(held))
-        elif made.ended:
-            self._staged.closings.setdefault(held.asset, []).append(made.closing(held))
+        return None if made is None else self._make(session, held, made, base, head=head)
+
+    def _make(
+        self,
+        session: Session,
+        held: Held,
+        made: FewChanges,
+        base: int,
+        *,
+        head: int | None = None,
+        removals: int | None = None,
+    ) -> int:
+        """Make a few changes: one statement for the images that end, one for those that begin."""
+        if made.ended:
+            self._close(session, Closing(held.asset, made.closing(held), removals))
         if made.opening:
             session.run(made.opening)
-        self._stage(held, base, made.count, head, opened=made.begun, closed=len(made.ended))
+        self._stage(held, base, made.count, head, opened=len(made.begun), closed=len(made.ended))
         return made.count
+
+    def _change(self, session: Session, held: Held, inputs: Inputs, output: Changed) -> int:
+        """Make exactly these changes: consolidated here where the lines are few, else in SQL."""
+        base = _base(held, None)
+        rows = output.rows if isinstance(output.rows, Statement) else in_memory(output.rows)
+        few = None if isinstance(rows, Statement) else inputs.few_rows(rows)
+        made = None if few is None else few_consolidated(held, few, base)
+        if made is not None:
+            if output.is_checked:
+                _check_free(session, held, [rid for rid in made.begun if rid not in made.ended])
+            return self._make(session, held, made, base, removals=len(made.ended))
+        lines, text = self._lines_name(), consolidated(inputs.source(rows), held, is_checked=output.is_checked)
+        count = session.run(f"CREATE OR REPLACE TEMP TABLE {quoted(lines)} AS {text}")
+        removals = opened = 0
+        if count:
+            [(removals,)] = session.rows(f"SELECT sum(_removals)::BIGINT FROM {quoted(lines)}")
+            if removals:
+                self._close(session, Closing(held.asset, closing(held, lines, base, None), removals))
+            opened = session.run(opening(held, lines, base, None))
+        self._stage(held, base, count, None, opened=opened, closed=removals)
+        return count
 
     def _apply(self, session: Session, held: Held, text: str, head: int | None, has_offsets: bool) -> int:
         """Apply a difference: close what it closes, open what it opens."""
@@ -287,7 +348,9 @@ class DuckDBTransaction:
         opened = closed = 0
         if count:
             end = head if has_offsets else None
-            closed = self._close(session, held, lines, closing(held, lines, base, end))
+            if held.rows:
+                ended = self._close(session, Closing(held.asset, closing(held, lines, base, end)))
+                closed = _lines_closing(session, lines) if ended is None else ended
             opened = session.run(opening(held, lines, base, end))
         self._stage(held, base, count, head, opened=opened, closed=closed)
         return count
@@ -298,14 +361,12 @@ class DuckDBTransaction:
         self._staged.lines += 1
         return f"@lines{self._staged.lines}"
 
-    def _close(self, session: Session, held: Held, lines: str, statement: str) -> int:
-        if not held.rows:
-            return 0
+    def _close(self, session: Session, ending: Closing) -> int | None:
+        """End images: now, where nobody else can write; else later, and then None is returned."""
         if self._exclusive:
-            return session.run(statement)
-        self._staged.closings.setdefault(held.asset, []).append(statement)
-        [(count,)] = session.rows(f"SELECT count(*) FROM {quoted(lines)} WHERE _closes")
-        return int(count)
+            return ending.run(session)
+        self._staged.closings.setdefault(ending.asset, []).append(ending)
+        return None
 
     def _held_to_read(self, asset: str) -> Held | None:
         """What is known of an asset that a slice, a gate or a statement is about to read: nothing is put off then."""
@@ -315,9 +376,9 @@ class DuckDBTransaction:
     def _end_images(self, *assets: str) -> None:
         """Run what was put off for these assets."""
         for asset in assets:
-            for statement in self._staged.closings.pop(asset, ()):
+            for put_off in self._staged.closings.pop(asset, ()):
                 assert self._session is not None
-                self._session.run(statement)
+                put_off.run(self._session)
 
     def _stage(self, held: Held, base: int, count: int, head: int | None, *, opened: int, closed: int) -> None:
         end = base + count if head is None else head
@@ -413,7 +474,20 @@ def _whole(source: Source, held: Held, key: tuple[str, ...] | None) -> str:
     """The difference over the whole asset: by key, or by content."""
     if key is None:
         return difference(source, held, by_content(held), is_content=True)
-    return difference(source, held, by_key(key))
+    return difference(source, held, key_identity(key))
+
+
+def _lines_closing(session: Session, lines: str) -> int:
+    [(count,)] = session.rows(f"SELECT count(*) FROM {quoted(lines)} WHERE _closes")
+    return int(count)
+
+
+def _check_free(session: Session, held: Held, rids: list[str]) -> None:
+    """Raise ContractViolation where a current row has one of these identities."""
+    text = f"{taken(held, ', '.join(map(literal, rids)))} ORDER BY {RID} LIMIT 5"
+    found = session.rows(text) if rids else []
+    if found:
+        raise not_unique(", ".join(rid for (rid,) in found))
 
 
 def _create(session: Session, table: Table) -> None:

@@ -12,14 +12,27 @@ a copy in the connection's `temp` schema (`Entry.schema`), so that it sees its o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tidemill.core.errors import ContractViolation
+from tidemill.core.errors import ContractViolation, StateCorrupt
 from tidemill.stores.sqlite.catalog import Entry
 from tidemill.stores.sqlite.connection import Connection
 
-__all__ = ["FOREVER", "Image", "NewRow", "Pair", "appended", "apply", "became", "changes", "replaced", "state"]
+__all__ = [
+    "FOREVER",
+    "Image",
+    "NewRow",
+    "Pair",
+    "appended",
+    "apply",
+    "became",
+    "changed",
+    "changes",
+    "replaced",
+    "state",
+]
 
 FOREVER = 2**63 - 1
 """`until` of an image that is current."""
@@ -74,6 +87,28 @@ def became(connection: Connection, found: Entry, rows: Sequence[NewRow]) -> list
         f"select rid, payload from {found.schema}.images where number = ? and until = ?", (found.number, FOREVER)
     )
     return _difference(dict(current), _by_identity(found, rows))
+
+
+def changed(
+    connection: Connection, found: Entry, lines: Sequence[tuple[NewRow, int]], *, is_checked: bool
+) -> list[Pair]:
+    """The changes of a `Changed`: its lines, consolidated. Raises ContractViolation and StateCorrupt."""
+    weights: Counter[NewRow] = Counter()
+    for row, weight in lines:
+        weights[row] += weight
+    removed: Counter[str] = Counter()
+    for row, weight in weights.items():
+        if weight < 0:
+            removed[row.rid] -= weight
+    after = _by_identity(found, [row for row, weight in weights.items() for _ in range(weight)])
+    if is_checked:
+        _check_free(connection, found, sorted(after.keys() - removed.keys()))
+    if any(count > _is_current(connection, found, rid) for rid, count in removed.items()):
+        raise StateCorrupt(
+            f"{found.asset}: the change set removes a row that is not there",
+            mend="rebuild the table of the job that writes it",
+        )
+    return [(rid, after.get(rid), rid in removed) for rid in sorted(after.keys() | removed.keys())]
 
 
 def _by_identity(found: Entry, rows: Sequence[NewRow]) -> dict[str, NewRow]:

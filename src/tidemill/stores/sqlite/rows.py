@@ -23,7 +23,7 @@ from tidemill.stores.sqlite.images import Image, NewRow
 from tidemill.stores.sqlite.kinds import Kind
 from tidemill.stores.sqlite.nested import kind_of
 
-__all__ = ["as_table", "hidden_first", "lines_of", "new_rows", "of_images", "rows_by_key"]
+__all__ = ["as_table", "hidden_first", "lines_of", "new_rows", "of_images", "rows_by_key", "weighed_rows"]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -103,6 +103,12 @@ def rows_by_key(table: pa.Table, columns: Sequence[Column], key: tuple[str, ...]
         values = [table.column(name).to_pylist() for name in key]
         names = [key_text(list(row)) for row in zip(*values, strict=True)] if key else ["[]"] * len(lines)
     return [NewRow(name, None, line) for name, line in zip(names, lines, strict=True)]
+
+
+def weighed_rows(table: pa.Table, columns: Sequence[Column]) -> list[tuple[NewRow, int]]:
+    """The lines of a change set, each with its weight."""
+    lines = zip(_hidden(table, RID), lines_of(table, columns), _hidden(table, WEIGHT), strict=True)
+    return [(NewRow(rid, None, line), weight) for rid, line, weight in lines]
 
 
 def _hidden(table: pa.Table, name: str) -> list[Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from tidemill.core.change import HIDDEN, OFFSET, RID, Appended, Became, Output, Replaced, Slice
+from tidemill.core.change import HIDDEN, OFFSET, RID, Appended, Became, Changed, Output, Replaced, Slice
 from tidemill.core.errors import ContractViolation, NotFound, StateCorrupt, UserError
 from tidemill.core.ports import Head, Table
 from tidemill.stores.sqlite import blocks, catalog, images
@@ -23,7 +23,7 @@ from tidemill.stores.sqlite.catalog import Entry
 from tidemill.stores.sqlite.connection import Connection
 from tidemill.stores.sqlite.contract import key_text
 from tidemill.stores.sqlite.reading import VERSION_COLUMN, Reading
-from tidemill.stores.sqlite.rows import as_table, lines_of, new_rows, rows_by_key
+from tidemill.stores.sqlite.rows import as_table, lines_of, new_rows, rows_by_key, weighed_rows
 from tidemill.stores.sqlite.schema import place
 
 __all__ = ["Writing", "add_versions", "last_version"]
@@ -78,7 +78,7 @@ class Writing:
         return catalog.entry(self._connection, asset)
 
     def _write_rows(self, found: Entry, table: pa.Table, output: Output) -> int:
-        head = None if isinstance(output, Became) else output.head
+        head = output.head if isinstance(output, Appended | Replaced) else None
         if head is not None and head < found.head:
             raise StateCorrupt(f"{found.asset}: the head would move back from {found.head} to {head}")
         pairs = self._pairs(found, table, output)
@@ -91,6 +91,9 @@ class Writing:
     def _pairs(self, found: Entry, table: pa.Table, output: Output) -> list[images.Pair]:
         if isinstance(output, Became):
             return images.became(self._connection, found, rows_by_key(table, found.columns, output.key))
+        if isinstance(output, Changed):
+            lines = weighed_rows(table, found.columns)
+            return images.changed(self._connection, found, lines, is_checked=output.is_checked)
         rows = new_rows(table, found.columns)
         if isinstance(output, Replaced):
             return images.replaced(self._connection, found, rows, self._parents(output.parents))

@@ -1,6 +1,6 @@
 """The laws of logs, over random histories: however a log is cut, replaying the cuts gives the state.
 
-Theory of operation. A history is a list of writes of all three kinds, over few rows and few values, so that rows
+Theory of operation. A history is a list of writes of all four kinds, over few rows and few values, so that rows
 change back, go and return. A model (a dictionary of rows by identity) says what must be there; the store's own state
 after each write is recorded and compared with what any later reading of that offset shows.
 """
@@ -14,10 +14,21 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tidemill.core.change import Appended, Became, Change, ChangeSet, Images, Output, Replaced, Slice, consolidate
+from tidemill.core.change import (
+    Appended,
+    Became,
+    Change,
+    Changed,
+    ChangeSet,
+    Images,
+    Output,
+    Replaced,
+    Slice,
+    consolidate,
+)
 from tidemill.core.ports import Reader, Store
 from tidemill.testing.contract.making import Making
-from tidemill.testing.contract.probe import changes_in, lines, reading, rows, state_in, write
+from tidemill.testing.contract.probe import changes_in, lines, reading, rows, state, state_in, write
 
 __all__ = ["HISTORIES", "Laws"]
 
@@ -38,8 +49,10 @@ replaced = st.tuples(
 keyed = st.tuples(st.just("keyed"), st.lists(st.tuples(IDS, NAMES), max_size=5, unique_by=lambda row: row[0]))
 named = st.tuples(st.just("named"), st.lists(st.tuples(IDS, NAMES), max_size=5, unique_by=lambda row: row[1]))
 keyless = st.tuples(st.just("keyless"), st.lists(st.tuples(IDS, NAMES), max_size=5))
+lines_of_change = st.tuples(st.integers(0, 3), st.one_of(st.none(), st.tuples(IDS, NAMES)), st.booleans())
+changed = st.tuples(st.just("changed"), st.lists(lines_of_change, max_size=4, unique_by=lambda line: line[0]))
 trimmed = st.tuples(st.just("trimmed"), st.integers(0, 12))
-verbs = st.one_of(appended, replaced, keyed, named, keyless)
+verbs = st.one_of(appended, replaced, keyed, named, keyless, changed)
 histories = st.lists(verbs, min_size=1, max_size=7)
 lawful = settings(
     max_examples=HISTORIES,
@@ -50,15 +63,31 @@ lawful = settings(
 )
 
 
-def output_of(verb: Sequence[Any]) -> Output:
-    """The output that a drawn verb stands for."""
+def output_of(verb: Sequence[Any], before: State) -> Output:
+    """The output that a drawn verb stands for, where the asset has these rows."""
     kind, content = verb[0], verb[1]
+    if kind == "changed":
+        return changed_of(content, before)
     if kind == "appended":
         return Appended(rows(*content))
     if kind == "replaced":
         parents, ordinals = [row[0] for row in content], [row[1] for row in content]
         return Replaced(rows(*(row[2:] for row in content), parent=parents, ordinal=ordinals), verb[2])
     return Became(rows(*content), {"keyed": ("id",), "named": ("name",), "keyless": None}[kind])
+
+
+def changed_of(content: Sequence[tuple[int, tuple[int, str | None] | None, bool]], before: State) -> Output:
+    """The change set that makes rows of its own what was drawn (None: gone), with lines that cancel where asked."""
+    lines: list[tuple[str, int, tuple[Any, ...]]] = []
+    for number, after, is_noisy in content:
+        rid = f"c{number}"
+        lines += [(rid, 1, (number, "passing"))] if is_noisy else []
+        lines += [(rid, -1, tuple(before[rid].values()))] if rid in before else []
+        lines += [(rid, 1, after)] if after is not None else []
+        lines += [(rid, -1, (number, "passing"))] if is_noisy else []
+    return Changed(
+        rows(*(line[2] for line in lines), rid=[line[0] for line in lines], weight=[line[1] for line in lines])
+    )
 
 
 class Laws(Making):
@@ -70,7 +99,7 @@ class Laws(Making):
         store.claim()
         seen: dict[int, State] = {0: {}}
         for verb in history:
-            count = write(store, "t", output_of(verb))
+            count = write(store, "t", output_of(verb, seen[max(seen)]))
             with reading(store) as reader:
                 head = reader.head("t")
                 seen[head.offset] = state_in(reader, "t")
@@ -135,7 +164,7 @@ class Laws(Making):
             assert [_reading(reader, at, head) for at in range(floor, head + 1)] == before
             assert {change.rid for change in changes_in(reader, "t", 0, head)} == set(seen[head])
         for verb in more:
-            write(store, "t", output_of(verb))
+            write(store, "t", output_of(verb, state(store, "t")))
         untouched, expected = self._told([*history, *more])
         with reading(store) as reader:
             assert _shape(state_in(reader, "t")) == _shape(expected[max(expected)])
@@ -148,8 +177,8 @@ class Laws(Making):
         """A change set followed by its inverse is empty."""
         store, seen = self._told([*history, ("keyed", [(1, "a"), (2, None)])])
         start = max(seen)
-        write(store, "t", output_of(("keyed", [(1, "b"), (3, "x")])))
-        write(store, "t", output_of(("keyed", [(2, None), (1, "a")])))
+        write(store, "t", output_of(("keyed", [(1, "b"), (3, "x")]), {}))
+        write(store, "t", output_of(("keyed", [(2, None), (1, "a")]), {}))
         with reading(store) as reader:
             assert changes_in(reader, "t", start, reader.head("t").offset) == []
         store.close()

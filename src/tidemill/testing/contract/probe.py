@@ -36,12 +36,13 @@ __all__ = [
 
 COLUMNS = (Column("id", "bigint"), Column("name", "varchar"))
 SCHEMA = {"id": pa.int64(), "name": pa.string(), PARENT: pa.string(), ORDINAL: pa.int64(), RID: pa.string()}
-SCHEMA[OFFSET] = pa.int64()
+SCHEMA |= {OFFSET: pa.int64(), WEIGHT: pa.int8()}
 
 
 def rows(*values: tuple[Any, ...], **hidden: Sequence[Any]) -> Any:
-    """Rows of `COLUMNS` as Arrow; hidden columns by short name: `parent`, `ordinal`, `rid`, `offset`."""
-    names = {"parent": PARENT, "ordinal": ORDINAL, "rid": RID, "offset": OFFSET}
+    """Rows of `COLUMNS` as Arrow; hidden columns by short name: `parent`, `ordinal`, `rid`, `offset`,
+    `weight`."""
+    names = {"parent": PARENT, "ordinal": ORDINAL, "rid": RID, "offset": OFFSET, "weight": WEIGHT}
     data = {"id": [value[0] for value in values], "name": [value[1] for value in values]}
     data |= {names[name]: list(column) for name, column in hidden.items()}
     return pa.table({name: pa.array(column, SCHEMA[name]) for name, column in data.items()})

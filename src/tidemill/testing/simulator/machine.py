@@ -67,7 +67,7 @@ class WatchedEngine(PythonEngine):
         super().__init__()
         self._before = before
 
-    def compute(self, work: Work, reader: Reader) -> Mapping[str, Output]:
+    def compute(self, work: Work, reader: Reader) -> Iterable[tuple[str, Output]]:
         """See `Engine.compute`."""
         self._before(work.job.name)
         return super().compute(work, reader)
@@ -100,7 +100,7 @@ class SqlInPython:
         """As the Python engine plans it, over mirrors."""
         return replace(self._inner.plan(self._as_python(job), inputs), is_mirrored=True)
 
-    def compute(self, work: Work, reader: Reader) -> Mapping[str, Output]:
+    def compute(self, work: Work, reader: Reader) -> Iterable[tuple[str, Output]]:
         """As the Python engine computes it."""
         return self._inner.compute(replace(work, job=self._as_python(work.job)), reader)
 
