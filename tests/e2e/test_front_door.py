@@ -145,12 +145,12 @@ def counted(project: Project, asset: str, column: str) -> Counter[Any]:
 
 @pytest.mark.slow
 def test_what_was_acknowledged_is_there_once_however_often_the_server_is_killed(
-    project: Project, started: Started
+    project: Project, started: Started, record_property: Callable[[str, object], None]
 ) -> None:
     project.write({"tidemill.toml": PROJECT, "jobs/counts.sql": COUNTS})
     port, seed = free_port(), random.randrange(2**32)
     chance = random.Random(seed)
-    print(f"seed {seed}")
+    record_property("seed", seed)
     process = serve(project, started, port)
     senders = Senders(port)
     try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from tests.cli.fake import FakeMill
 from tests.server.conftest import Asker
+from tidemill.core.errors import StorageFull
+from tidemill.core.ports import Receipt, Sending
 from tidemill.project.serving import Limits
 from tidemill.server.app import create_app
 from tidemill.server.local import LocalServer
@@ -121,6 +123,22 @@ def test_metrics_are_in_the_text_format(ask: Asker) -> None:
 
 def test_health_needs_no_token_and_gives_nothing_away(ask: Asker) -> None:
     assert ask("GET", "/healthz", token="").json == {"status": "ok"}
+
+
+class Full(FakeMill):
+    """A mill whose disk is full."""
+
+    def take(self, sendings: Sequence[Sending]) -> list[Receipt | Exception]:
+        return [StorageFull("no room to write the ledger", mend="free some space") for _ in sendings]
+
+
+def test_where_the_disk_is_full_nothing_is_acknowledged_and_the_sender_is_told_when_to_come_again() -> None:
+    app = create_app(Full(), token="hidden", is_open=True)
+    server = LocalServer(app).start()
+    answer = Asker(server.address)("POST", "/v1/assets/departures/events", json.dumps(row(90)))
+    server.stop(at_once=True)
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json["error"]["kind"] == "StorageFull"
 
 
 # Who may ask.

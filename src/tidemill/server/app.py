@@ -24,7 +24,7 @@ from starlette.routing import Route
 from tidemill import __version__
 from tidemill.core.errors import NotFound, OperatorError, UserError
 from tidemill.project.serving import Served
-from tidemill.server import metrics, rows
+from tidemill.server import metrics, openapi, rows
 from tidemill.server.answer import error_answer, json_answer
 from tidemill.server.bell import Bell
 from tidemill.server.body import Room, too_large
@@ -81,6 +81,7 @@ def _pages(routes: _Routes, following: Following, door: Door, arrivals: list[Rou
         "/v1/assets/{asset}/rows": routes.rows,
         "/v1/assets/{asset}/changes": following,
         "/metrics": routes.metrics,
+        "/openapi.json": _openapi,
     }
     return Starlette(
         routes=[
@@ -169,6 +170,10 @@ class _Routes:
 
 async def _healthz(_: Request) -> Response:
     return json_answer({"status": "ok"})
+
+
+async def _openapi(_: Request) -> Response:
+    return json_answer(openapi.document())
 
 
 async def _owner(_: Request) -> Response:

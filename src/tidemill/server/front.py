@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from anyio import to_thread
+from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -37,7 +38,7 @@ class Front:
         counts: Counts,
         *,
         events: ASGIApp,
-        pages: ASGIApp,
+        pages: Starlette,
         cors: Sequence[str] = (),
     ) -> None:
         self._door = door
@@ -45,7 +46,7 @@ class Front:
         self._bell = bell
         self._counts = counts
         self._events = events
-        self._pages = pages
+        self.pages = pages
         self._inside: ASGIApp = self._serve
         if cors:
             self._inside = CORSMiddleware(self._serve, cors, allow_methods=["*"], allow_headers=["*"], max_age=600)
@@ -74,7 +75,7 @@ class Front:
             scope["path_params"] = {"asset": topic}
             await self._events(scope, receive, send)
         else:
-            await self._pages(scope, receive, send)
+            await self.pages(scope, receive, send)
 
     def stop_following(self) -> None:
         """Let those come to an end who follow without one; called from any thread when the server is to stop."""
