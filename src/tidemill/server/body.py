@@ -8,9 +8,8 @@ Rules of this file:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
-from starlette.datastructures import Headers
 from starlette.types import Message, Receive
 
 from tidemill.project.serving import Limits
@@ -52,11 +51,13 @@ class Room:
 class Body:
     """The body of one request."""
 
-    def __init__(self, receive: Receive, headers: Headers, room: Room) -> None:
+    def __init__(self, receive: Receive, headers: Mapping[str, str], room: Room) -> None:
         self._receive = receive
         self._room = room
         self._limits = room.limits
-        self._decoding = decoding(headers.get("content-encoding", ""))
+        encoding = headers.get("content-encoding", "")
+        self._is_plain = not encoding
+        self._decoding = decoding(encoding)
         self._held = 0
         self._declared = headers.get("content-length", "")
 
@@ -76,14 +77,19 @@ class Body:
 
     async def parts(self) -> AsyncIterator[bytes]:
         """The decoded body as it comes, in pieces."""
-        is_over = False
+        async for piece in self._pieces(await self._message()):
+            yield piece
+
+    async def _pieces(self, first: Message) -> AsyncIterator[bytes]:
+        message, is_over = first, False
         while not is_over:
-            message = await self._message()
             is_over = not message.get("more_body", False)
             for number, piece in enumerate(self._decoding.feed(message.get("body", b"")), 1):
                 yield piece
                 if number % 4 == 0:
                     await asyncio.sleep(0)  # others have their turn while a large body is decoded
+            if not is_over:
+                message = await self._message()
         self._decoding.finish()
 
     async def whole(self) -> bytes:
@@ -91,9 +97,13 @@ class Body:
         most = self._limits.request_bytes_max
         if self._declared.isdigit() and int(self._declared[:18]) > most:
             raise too_large(most)
+        first = await self._message()
+        if self._is_plain and not first.get("more_body", False) and len(first["body"]) <= most:
+            self.hold(len(first["body"]))
+            return bytes(first["body"])
         parts: list[bytes] = []
         size = 0
-        async for part in self.parts():
+        async for part in self._pieces(first):
             size += len(part)
             if size > most:
                 raise too_large(most)

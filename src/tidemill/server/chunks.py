@@ -7,11 +7,9 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-
-from starlette.datastructures import Headers
 
 from tidemill.core.model import Asset
 from tidemill.core.ports import Refusal
@@ -50,7 +48,7 @@ class Chunk:
     refused: tuple[Refusal, ...] = ()
 
 
-def shape_of(headers: Headers) -> Shape:
+def shape_of(headers: Mapping[str, str]) -> Shape:
     """The shape that the headers announce. Raises WrongType."""
     if cloudevents.is_binary(headers):
         return Shape.BINARY
@@ -67,20 +65,20 @@ def shape_of(headers: Headers) -> Shape:
     raise WrongType(f"a body of type {said} is not read here", mend="send application/json or application/x-ndjson")
 
 
-def chunk_of(shape: Shape, body: bytes, headers: Headers, asset: Asset) -> Chunk:
+def chunk_of(shape: Shape, body: bytes, headers: Mapping[str, str], asset: Asset) -> Chunk:
     """The events of a whole body. Raises UserError where it cannot be read at all."""
     return _READERS[shape](body, headers, asset)
 
 
-def _binary(body: bytes, headers: Headers, asset: Asset) -> Chunk:
+def _binary(body: bytes, headers: Mapping[str, str], asset: Asset) -> Chunk:
     return Chunk(cloudevents.from_headers(headers, body, asset), 1)
 
 
-def _structured(body: bytes, _: Headers, asset: Asset) -> Chunk:
+def _structured(body: bytes, _: Mapping[str, str], asset: Asset) -> Chunk:
     return Chunk(cloudevents.from_json(body, asset), 1)
 
 
-def _batch(body: bytes, _: Headers, asset: Asset) -> Chunk:
+def _batch(body: bytes, _: Mapping[str, str], asset: Asset) -> Chunk:
     lines: list[bytes] = []
     places: list[int] = []
     refused: list[Refusal] = []
@@ -93,7 +91,7 @@ def _batch(body: bytes, _: Headers, asset: Asset) -> Chunk:
     return Chunk(b"\n".join(lines), len(lines), places, tuple(refused))
 
 
-_READERS: dict[Shape, Callable[[bytes, Headers, Asset], Chunk]] = {
+_READERS: dict[Shape, Callable[[bytes, Mapping[str, str], Asset], Chunk]] = {
     Shape.JSON: lambda body, _headers, _asset: Chunk(*counted_lines(body)),
     Shape.LINES: lambda body, _headers, _asset: Chunk(*plain_lines(body)),
     Shape.BINARY: _binary,

@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import unquote
 
 import msgspec
-from starlette.datastructures import Headers
 
 from tidemill.core.errors import UserError
 from tidemill.core.model import Asset
@@ -39,12 +38,12 @@ class NotAnEvent(UserError):
     """What came is no CloudEvent 1.0."""
 
 
-def is_binary(headers: Headers) -> bool:
+def is_binary(headers: Mapping[str, str]) -> bool:
     """Whether the headers carry an event's attributes."""
     return f"{_PREFIX}specversion" in headers
 
 
-def from_headers(headers: Headers, body: bytes, asset: Asset) -> bytes:
+def from_headers(headers: Mapping[str, str], body: bytes, asset: Asset) -> bytes:
     """The line of an event in binary mode. Raises NotAnEvent."""
     attributes: Attributes = {
         name.removeprefix(_PREFIX): unquote(value) for name, value in headers.items() if name.startswith(_PREFIX)

@@ -12,11 +12,11 @@ from __future__ import annotations
 import base64
 import ipaddress
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -74,7 +74,7 @@ class Door:
 
         return _answering(looked_at)
 
-    def admit(self, headers: Headers, scope: str) -> None:
+    def admit(self, headers: Mapping[str, str], scope: str) -> None:
         """Let a request in that may do this, or raise why not. "" is anything at all."""
         presented = _presented(headers)
         key = self._keys.find(presented) if presented else None
@@ -86,14 +86,15 @@ class Door:
         if scope and not key.may(scope):
             raise Forbidden(f"the key {key.name} may not {scope}", mend=f"make one that may: --scope {scope}")
 
-    def may(self, headers: Headers, scope: str) -> bool:
+    def may(self, headers: Mapping[str, str], scope: str) -> bool:
         """Whether a request that is let in may do this as well."""
         key = self._keys.find(_presented(headers))
         return self.is_owner(headers) or self._is_free(scope) or (key is not None and key.may(scope))
 
-    def is_owner(self, headers: Headers) -> bool:
+    def is_owner(self, headers: Mapping[str, str]) -> bool:
         """Whether a request carries the token of the owner."""
-        return secrets.compare_digest(_presented(headers).encode(), self._token.encode())
+        presented = _presented(headers)
+        return bool(presented) and secrets.compare_digest(presented.encode(), self._token.encode())
 
     def _is_free(self, scope: str) -> bool:
         """Whether this needs no key: on this machine, while there is no key, and nothing that steers."""
@@ -116,18 +117,21 @@ class Door:
 
         return _answering(admitted)
 
-    def _check_stranger(self, headers: Headers, *, is_known: bool = False) -> None:
+    def _check_stranger(self, headers: Mapping[str, str], *, is_known: bool = False) -> None:
         """Raise Stranger for a page of a site that nobody named, or a name that somebody pointed here."""
         origin = headers.get("origin", "")
-        if origin and origin not in self._origins and not is_loopback(_host(origin)):
+        if origin and origin not in self._origins and not _is_of_this_machine(origin):
             raise Stranger("this origin may not ask here", mend='name it: [server] cors = ["..."]')
-        if self._is_local and not is_known and not is_loopback(_host(f"//{headers.get('host', '')}")):
+        if self._is_local and not is_known and not _is_of_this_machine(f"//{headers.get('host', '')}"):
             raise Stranger("this host may not ask here", mend="ask 127.0.0.1 from this machine")
 
 
-def _presented(headers: Headers) -> str:
+def _presented(headers: Mapping[str, str]) -> str:
     """The token or key that a request carries: as a bearer, or as the user of Basic (a tracking client's write key)."""
-    kind, _, said = headers.get("authorization", "").partition(" ")
+    written = headers.get("authorization", "")
+    if not written:
+        return ""
+    kind, _, said = written.partition(" ")
     if kind.lower() == "bearer":
         return said
     if kind.lower() != "basic":
@@ -160,6 +164,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+@lru_cache(maxsize=256)  # the same few names come with every request
+def _is_of_this_machine(url: str) -> bool:
+    return is_loopback(_host(url))
 
 
 def _host(url: str) -> str:

@@ -9,11 +9,11 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 from anyio import to_thread
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -53,7 +53,7 @@ class Events:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         outcome = Outcome(self._room.limits.results_max)
-        headers = Headers(scope=scope)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         try:
             self._door.admit(headers, f"ingest:{scope['path_params']['asset']}")
             wait = wait_in(self._served, scope["path_params"]["asset"], scope["query_string"])
@@ -68,7 +68,7 @@ class Events:
         await answer(scope, receive, send)
 
     async def _answer(
-        self, name: str, headers: Headers, receive: Receive, outcome: Outcome, wait: Wait | None
+        self, name: str, headers: Mapping[str, str], receive: Receive, outcome: Outcome, wait: Wait | None
     ) -> Response:
         asset = self._served.asset(name)
         if asset.kind is AssetKind.EXTERNAL:
@@ -84,7 +84,7 @@ class Events:
                 )
             if not key:
                 await self._take(_Request(asset, headers, body, outcome))
-                return json_answer(outcome.value(), 202) if wait is None else await wait.answer(outcome)
+                return _taken(outcome) if wait is None else await wait.answer(outcome)
             async with self._keys.using(name, key) as keyed:
                 return await self._take_once(_Request(asset, headers, body, outcome, keyed), keyed)
         finally:
@@ -94,7 +94,7 @@ class Events:
         if not keyed.is_done:
             request.outcome.restore(keyed.answer)
             await self._take(request)
-            return json_answer(request.outcome.value(), 202)
+            return _taken(request.outcome)
         async for part in request.body.parts():
             keyed.unseen(part)
         keyed.end()
@@ -158,11 +158,16 @@ class Events:
         request.outcome.add(receipt, chunk)
 
 
+def _taken(outcome: Outcome) -> Response:
+    """The answer to what was taken: counts, and whatever was not accepted."""
+    return Response(msgspec.json.encode(outcome.value()), 202, media_type="application/json")
+
+
 class _Request:
     """One request on its way in."""
 
     def __init__(
-        self, asset: Asset, headers: Headers, body: Body, outcome: Outcome, keyed: Keyed | None = None
+        self, asset: Asset, headers: Mapping[str, str], body: Body, outcome: Outcome, keyed: Keyed | None = None
     ) -> None:
         self.asset = asset
         self.headers = headers
