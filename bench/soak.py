@@ -14,6 +14,9 @@ __all__ = ["run"]
 
 HISTORIES = 20_000
 KILLS = 100
+FUZZ_SECONDS = 900
+QUERY_SEEDS = 2
+TPCH_SCALE = 0.1
 
 
 def _seconds(command: list[str], environment: dict[str, str]) -> float:
@@ -29,8 +32,15 @@ def run(folder: Path) -> list[Figure]:
     seed = str(int(time.time()))
     print(f"seed {seed}")
     histories = [python, "-m", "tidemill.testing.simulator", "--seed", seed, "--count", str(HISTORIES), "--all"]
+    fuzz = [python, "-m", "tests.incremental.fuzz", "--seed", seed, "--seconds", str(FUZZ_SECONDS), "--all"]
+    queries = [python, "-m", "tests.incremental", "--seed", seed, "--file", "--paces", "realtime,switching,batch"]
+    market = [*queries, "--set", "market", "--seeds", str(QUERY_SEEDS)]
+    tpch = [*queries, "--set", "tpch", "--scale", str(TPCH_SCALE)]
     kills = [python, "-m", "pytest", "-q", "tests/e2e/test_processes.py", "-k", "kills_at_random"]
     return [
         Figure(f"{HISTORIES:,} simulated histories", _seconds(histories, {}), "s", None, "", "none wrong"),
+        Figure("random queries against plain DuckDB", _seconds(fuzz, {}), "s", None, "", "none wrong"),
+        Figure(f"{QUERY_SEEDS} histories of every query", _seconds(market, {}), "s", None, "", "none wrong"),
+        Figure(f"TPC-H at scale {TPCH_SCALE}", _seconds(tpch, {}), "s", None, "", "none wrong"),
         Figure(f"{KILLS} kills of a running project", _seconds(kills, {"TIDEMILL_KILLS": str(KILLS)}), "s"),
     ]
