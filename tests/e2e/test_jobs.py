@@ -24,7 +24,7 @@ def command(script: str, more: str = "") -> dict[str, str]:
     }
 
 
-def test_sql_that_stays_row_by_row_and_sql_that_recomputes_follow_every_change(project: Project) -> None:
+def test_sql_that_stays_row_by_row_and_sql_in_stages_follow_every_change(project: Project) -> None:
     project.write(
         {
             "tidemill.toml": STOCK,
@@ -35,7 +35,7 @@ def test_sql_that_stays_row_by_row_and_sql_that_recomputes_follow_every_change(p
     with project.open() as mill:
         maintained = {job["job"]: job["maintained"] for job in mill.plan()["jobs"]}
         assert maintained["low"].startswith("row by row")
-        assert maintained["total"].startswith("recompute")
+        assert maintained["total"].startswith("incremental")
         for level, seq in ((5, 1), (50, 2), (7, 3)):
             mill.emit("stock", [{"item": "a", "level": level, "seq": seq}, {"item": "b", "level": 3, "seq": seq}])
             ran(mill)

@@ -1,9 +1,10 @@
 """The SQL engine: turns a SQL job's plan into statements that the tables store runs itself.
 
 Rules of this file:
-  * it computes nothing: rows stay in DuckDB, a run is the job's one canonical statement over slices of its inputs;
-  * row-wise plans see the new images of the change set and replace the outputs of the rows that changed; everything
-    else is recomputed from the inputs as they are, and the store makes the difference;
+  * it computes nothing: rows stay in DuckDB, a run is statements over slices of its inputs;
+  * row-wise plans see the new images of the change set and replace the outputs of the rows that changed; incremental
+    plans maintain their stages (`engines/stages`); everything else, and every gated job and extract, is recomputed from
+    the inputs as they are, and the store makes the difference;
   * result types are DuckDB's own (`describe`), never guessed.
 """
 
@@ -11,7 +12,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, Protocol, cast
 
 import pyarrow as pa
 
@@ -19,6 +21,8 @@ from tidemill.core.change import Appended, ArrowStream, Became, Images, Output, 
 from tidemill.core.errors import DefinitionError, UserError
 from tidemill.core.model import Asset, AssetKind, Column, Home, Job, Materialized
 from tidemill.core.ports import Plan, Reader, Work
+from tidemill.engines.stages import Chooser, Layout, Maintenance, described, lay_out, statements, summary
+from tidemill.engines.stages.maintain import Evaluating
 from tidemill.sql import SqlPlan, plan
 
 __all__ = ["DuckDBEngine", "Evaluator"]
@@ -54,15 +58,21 @@ class DuckDBEngine:
         self._assets = assets
         self._views = views
         self._written = written
+        self.chooser = Chooser()
 
     def plan(self, job: Job, inputs: Mapping[str, Asset]) -> Plan:
         """Decide how the job is maintained. Raises DefinitionError."""
         schemas = {name: _schema(asset) for name, asset in inputs.items()}
+        is_staged = job.gate is None and job.materialized is Materialized.TABLE and job.home is Home.TABLES
+        retracting = [name for name, asset in inputs.items() if asset.can_retract] if is_staged else None
+        place, line = job.place.file, max(1, job.place.line)
         try:
-            made = plan(job.transform, schemas, job.place.file, max(1, job.place.line), self._views())
+            made = plan(job.transform, schemas, place, line, self._views(), retracting=retracting, key=job.key)
         except DefinitionError as error:
             raise self._where_it_is_written(job, schemas) or error from error
         columns = self._described(job, made, inputs)
+        if made.staged is not None:
+            return self._staged(job, made, columns, inputs)
         key = job.key if job.key is not None else made.key
         kind = "recompute" if job.materialized is Materialized.EXTRACT else made.kind
         statement = made.statement if kind == made.kind else _recomputing(made)
@@ -89,13 +99,31 @@ class DuckDBEngine:
             place = f"{job.place.file}:{line + _lines_before(text, message)}"
             raise DefinitionError(message, place=place, mend=error.mend) from error
 
+    def _staged(self, job: Job, made: SqlPlan, columns: tuple[Column, ...], inputs: Mapping[str, Asset]) -> Plan:
+        key = job.key if job.key is not None else made.key
+        assert made.staged is not None
+        layout = lay_out(job, made.staged, columns, inputs, self._evaluator.describe)
+        whole = Plan(made.kind, columns, key, summary(layout), made.statement, is_mirrored=True)
+        return replace(whole, tables=layout.tables, detail=layout)
+
     def _columns(self, made: SqlPlan, inputs: Mapping[str, Asset]) -> tuple[Column, ...]:
         if any(not asset.columns for asset in inputs.values()):
             return ()
         return self._evaluator.describe(made.canonical, {name: asset.columns for name, asset in inputs.items()})
 
+    def stages(self, plan: Plan, job: str) -> list[dict[str, object]]:
+        """The stages of an incremental plan for people, none for any other."""
+        return described(plan.detail, self.chooser, job) if isinstance(plan.detail, Layout) else []
+
+    def statements(self, plan: Plan) -> list[dict[str, str]]:
+        """The statements of an incremental plan by stage; of any other the one it runs."""
+        return statements(plan.detail) if isinstance(plan.detail, Layout) else [{"whole": plan.statement}]
+
     def compute(self, work: Work, reader: Reader) -> Iterable[tuple[str, Output]]:
         """The output as a statement over slices (rows are handed over where the input lives in the ledger)."""
+        if work.plan.kind == "incremental":
+            layout = cast(Layout, work.plan.detail)
+            return Maintenance(work, layout, cast(Evaluating, reader), self.chooser).run()
         output = self._rowwise(work, reader) if work.plan.kind == "rowwise" else self._recompute(work)
         return [(work.job.outputs[0], output)] if output is not None else []
 

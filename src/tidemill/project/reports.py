@@ -24,6 +24,7 @@ from tidemill.core.errors import NotFound, TidemillError, UserError
 from tidemill.core.model import Asset, AssetKind, Job, Late, Materialized, OnError, Takes
 from tidemill.core.orchestrate import JobState, Phase
 from tidemill.core.ports import Plan, Progress
+from tidemill.engines.duckdb import DuckDBEngine
 from tidemill.project.alarms import alarms, parked, parked_by, rejected_files
 from tidemill.project.judging import readiness
 from tidemill.project.wiring import Machine
@@ -239,7 +240,8 @@ def plan(machine: Machine) -> dict[str, Any]:
                 "job": job.name,
                 "mode": str(job.mode),
                 "maintained": _maintained(job, made),
-                "reason": made.reason if made else "",
+                "reason": made.reason if made and made.kind != "incremental" else "",
+                "stages": _stages(machine, job, made),
                 "guarantee": guarantee(machine, job),
                 "ready": judged.is_ready,
                 "because": list(judged.because),
@@ -265,7 +267,16 @@ def _maintained(job: Job, made: Plan | None) -> str:
     if made.kind == "rowwise":
         return "row by row: only rows that changed are computed"
     cap = ", max_changes does not apply" if job.max_changes else ""
-    return f"recompute and difference{cap}"
+    return f"{made.reason if made.kind == 'incremental' else 'recompute and difference'}{cap}"
+
+
+def _stages(machine: Machine, job: Job, made: Plan | None) -> list[dict[str, Any]]:
+    """How each stage of an incremental job is maintained, with its statements; none for any other job."""
+    engine = machine.catalog.engines.get(job.takes)
+    if made is None or made.kind != "incremental" or not isinstance(engine, DuckDBEngine):
+        return []
+    told = zip(engine.stages(made, job.name), engine.statements(made), strict=True)
+    return [stage | {"statements": {k: v for k, v in texts.items() if k != "stage"}} for stage, texts in told]
 
 
 def guarantee(machine: Machine, job: Job) -> str:

@@ -228,4 +228,21 @@ def keep_house(machine: Machine) -> int:
         head = machine.loop.state.head(name)
         if asset.home is Home.TABLES and head and name not in gated:
             trimmed += machine.tables.trim(name, min([head, *(at for at in readers.get(name, []) if at)]))
+    return trimmed + _keep_stages(machine)
+
+
+def _keep_stages(machine: Machine) -> int:
+    """Trim the stages of incremental jobs, which nobody else reads, and drop those of plans that are no more."""
+    trimmed, unused = 0, []
+    for name, head in machine.tables.positions().heads.items():
+        owner, _, part = name.partition("@")
+        job = machine.catalog.jobs.get(owner)
+        if not part.startswith("stage") or job is None or job.is_outside:
+            continue
+        if name in machine.catalog.plan(job).tables:
+            trimmed += machine.tables.trim(name, head.offset)
+        else:
+            unused.append(name)
+    if unused:
+        machine.tables.drop(assets=unused)
     return trimmed

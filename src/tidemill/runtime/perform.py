@@ -252,7 +252,7 @@ class _Run:
         heads = self._heads()
         ranges = self._ranges(before, heads)
         rebuilds = self._is_rebuild(before, heads)
-        whole = self._is_whole(before, heads)
+        whole = self._is_whole(before, heads) or self._begins_anew()
         self._open_gate()
         parked = standing(self.transaction, self.job)
         excluding = self._excluded(parked, ranges, self._tries_all(before, heads))
@@ -269,6 +269,17 @@ class _Run:
     def _is_whole(self, before: Progress | None, heads: Mapping[str, Head]) -> bool:
         is_first = before is None and self._has_leftovers()
         return is_first or self.job.gate is not None or self._is_rebuild(before, heads)
+
+    def _begins_anew(self) -> bool:
+        """Whether a table that an incremental plan adds to gets other columns now, and so begins empty."""
+        if self.plan.kind != "incremental":
+            return False
+        tables = [Table(asset, self.plan.columns, self.plan.key) for asset in self.job.outputs]
+        return any(self._is_redefined(table) for table in (*tables, *self.plan.tables.values()))
+
+    def _is_redefined(self, table: Table) -> bool:
+        before = self.transaction.head(table.asset)
+        return self.transaction.define(table).generation != before.generation
 
     def _tries_all(self, before: Progress | None, heads: Mapping[str, Head]) -> bool:
         is_new = before is None or before.version != self.job.version

@@ -27,7 +27,7 @@ from sqlglot.schema import MappingSchema
 from tidemill.sql.functions import INEXACT, ORDER_BOUND, ORDERED_BY_ARGUMENT, name_of
 from tidemill.sql.keys import is_aggregate
 
-__all__ = ["determine", "is_float"]
+__all__ = ["determine", "has_total_order", "is_float"]
 
 _TOTAL_ORDER = frozenset("row_number lag lead ntile".split())
 _BY_POSITION = frozenset("first_value last_value nth_value".split()) | ORDER_BOUND
@@ -151,12 +151,20 @@ def _source_columns(node: exp.Expr, source: exp.Expr | Scope, schema: MappingSch
     return schema.column_names(source) if isinstance(source, exp.Table) else ()
 
 
+def has_total_order(window: exp.Window) -> bool:
+    """Whether a window function tells equal rows apart, so that its order has to."""
+    function = window.this
+    while isinstance(function, exp.IgnoreNulls | exp.RespectNulls | exp.Filter):
+        function = function.this
+    return name_of(function) in _TOTAL_ORDER or _is_rows(window)
+
+
 def _break_ties(window: exp.Window, rest: list[exp.Expr]) -> None:
     function = window.this
     while isinstance(function, exp.IgnoreNulls | exp.RespectNulls | exp.Filter):
         function = function.this
     name = name_of(function)
-    if name in _TOTAL_ORDER or _is_rows(window):
+    if has_total_order(window):
         window.set("order", _extended(window.args.get("order"), rest))
     elif name in _BY_POSITION and isinstance(function, exp.Func):
         _order_inside(function, [*_keys(window.args.get("order")), *rest])

@@ -9,14 +9,17 @@ Rules of this file:
         place among them);
   * the reason why a job is recomputed is said in words.
 
+  * incremental: the query is cut into stages (`stages/`), each maintained from change sets; the statement is there too,
+    for those who need the whole at once (gates, extracts).
+
 Theory: analyse and refuse, put in views, resolve and determine (canonical.py), then ask whether the row-wise delta
-rule applies (rowwise.py). Incremental aggregates will be a third kind between the two.
+rule applies (rowwise.py), else cut into stages; what is one opaque stage is simply recomputed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sqlglot import exp
@@ -28,15 +31,16 @@ from tidemill.sql.keys import derive_key
 from tidemill.sql.parse import PARSER_VERSION, parse
 from tidemill.sql.resolve import Schemas, name_inputs
 from tidemill.sql.rowwise import reason_not_rowwise, with_lineage
+from tidemill.sql.stages import Staged, cut
 from tidemill.sql.types import columns_of
 from tidemill.sql.views import expand
 
 __all__ = ["PLAN_VERSION", "SqlPlan", "plan"]
 
 # Changes when the same SQL would give another plan: a cache written by another version is planned anew.
-PLAN_VERSION = f"1/{PARSER_VERSION}"
+PLAN_VERSION = f"2/{PARSER_VERSION}"
 
-Kind = Literal["rowwise", "recompute"]
+Kind = Literal["rowwise", "incremental", "recompute"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class SqlPlan:
     key: tuple[str, ...] | None
     canonical: str
     statement: str
+    staged: Staged | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON data, with the version that a reader must compare."""
@@ -66,6 +71,7 @@ class SqlPlan:
             "key": None if self.key is None else list(self.key),
             "canonical": self.canonical,
             "statement": self.statement,
+            "staged": None if self.staged is None else self.staged.to_dict(),
         }
 
     @classmethod
@@ -74,22 +80,43 @@ class SqlPlan:
         if data.get("version") != PLAN_VERSION:
             return None
         parts = {name: value for name, value in data.items() if name != "version"}
-        key = data["key"]
-        return cls(**{**parts, "inputs": tuple(data["inputs"]), "key": None if key is None else tuple(key)})
+        key, staged = data["key"], data["staged"]
+        parts |= {"inputs": tuple(data["inputs"]), "key": None if key is None else tuple(key)}
+        return cls(**(parts | {"staged": None if staged is None else Staged.from_dict(staged)}))
 
 
-def plan(sql: str, schemas: Schemas, place: str, line: int = 1, views: Mapping[str, str] | None = None) -> SqlPlan:
+def plan(
+    sql: str,
+    schemas: Schemas,
+    place: str,
+    line: int = 1,
+    views: Mapping[str, str] | None = None,
+    *,
+    retracting: Collection[str] | None = None,
+    key: tuple[str, ...] | None = None,
+) -> SqlPlan:
     """Plan the query in `sql`, which starts on `line` of the file `place`.
 
     `schemas` is the catalogue: every name a query may read, with its columns and their DuckDB types, or None where the
-    columns are not known yet. `views` maps the names of views to their SQL; views need not be in `schemas`.
+    columns are not known yet. `views` maps the names of views to their SQL; views need not be in `schemas`. `retracting`
+    are the inputs whose rows may change or go; without it no stages are planned. `key`
+    is the key that people declare for the output, where they do.
     """
     tree = parse(sql, place, line)
     analyse_tree(tree, place, line).check(place)
     tree = expand(tree, views or {}, place)
     inputs = name_inputs(tree, schemas, place, line)
     tree, resolved = canonical_tree(tree, schemas, place, line)
-    return _planned(tree, inputs, resolved)
+    made = _planned(tree, inputs, resolved)
+    return _staged(made, tree, retracting, key) if made.reason and resolved and retracting is not None else made
+
+
+def _staged(made: SqlPlan, tree: exp.Query, retracting: Collection[str], key: tuple[str, ...] | None) -> SqlPlan:
+    """The plan with stages, where any of them is cheaper than to recompute the whole."""
+    staged = cut(tree, retracting, made.key if key is None else key)
+    if staged is None or all(stage.rule == "full" and not stage.region.terms for stage in staged.stages):
+        return made
+    return replace(made, kind="incremental", staged=staged)
 
 
 def _planned(tree: exp.Query, inputs: tuple[str, ...], resolved: bool) -> SqlPlan:

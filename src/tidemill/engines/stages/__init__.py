@@ -1,0 +1,8 @@
+"""Maintaining staged SQL plans."""
+
+from tidemill.engines.stages.choose import Chooser
+from tidemill.engines.stages.describe import described, statements, summary
+from tidemill.engines.stages.layout import Layout, lay_out
+from tidemill.engines.stages.maintain import Maintenance
+
+__all__ = ["Chooser", "Layout", "Maintenance", "described", "lay_out", "statements", "summary"]

@@ -1,0 +1,133 @@
+"""Which rule maintains a stage in this run: decided by what it has cost before, and by its size until that is known.
+
+Rules of this file:
+  * the choice never affects a result, so every run is a free measurement;
+  * before anything is measured: terms or merge where the stage can, for they cost what changed; else the affected keys,
+    or the whole where more than `SHARE_MAX` of the rows changed;
+  * what is measured is kept per stage, rule and magnitude (of the changes; for recomputing whole, of the inputs' rows): a
+    rule is compared only with what it cost at this magnitude, because a fixed cost hides what a row costs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Lock
+
+from tidemill.sql.stages import Stage
+
+__all__ = [
+    "AFFECTED",
+    "FILLING",
+    "MERGE",
+    "SHARE_MAX",
+    "SMALL_CHANGES",
+    "TERMS",
+    "WHOLE",
+    "Chooser",
+    "Cost",
+    "Situation",
+    "rules_of",
+]
+
+TERMS, MERGE, AFFECTED, WHOLE = "terms", "merge", "affected keys", "whole"
+SHARE_MAX = 0.05
+"""Share of the inputs' rows that may change before a stage that nobody has measured is recomputed whole."""
+SMALL_CHANGES = 2_000
+"""Changes up to which the lines of a change set are handed over in memory."""
+FILLING = 3
+"""How much more a difference costs than to fill an empty stage, until a difference has been measured."""
+_WEIGHT_OF_NEWEST = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a choice is about: the stage, how many changes its leaves had at most, and how many rows they have."""
+
+    stage: Stage
+    changes: int
+    rows: int
+    is_anew: bool = False
+
+
+@dataclass(slots=True)
+class Cost:
+    """The smoothed seconds of one rule at one magnitude."""
+
+    seconds: float
+    runs: int = 1
+
+    def add(self, seconds: float) -> None:
+        """One more measurement."""
+        self.seconds += _WEIGHT_OF_NEWEST * (seconds - self.seconds)
+        self.runs += 1
+
+
+@dataclass(slots=True)
+class Chooser:
+    """Remembers what stages cost, and chooses. One for all jobs; any thread."""
+
+    costs: dict[tuple[str, str, str, int], Cost] = field(default_factory=dict)
+    chosen: dict[tuple[str, str], str] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    @contextmanager
+    def timing(self, job: str, situation: Situation) -> Iterator[str]:
+        """The rule for this run; what is done within counts as its cost."""
+        rule = self.choose(job, situation)
+        started = time.perf_counter()
+        yield rule
+        seconds = time.perf_counter() - started
+        self.note(job, situation, rule, seconds)
+
+    def choose(self, job: str, situation: Situation) -> str:
+        """The rule that costs least, as far as one knows."""
+        possible = rules_of(situation.stage)
+        if situation.is_anew or possible == (WHOLE,):
+            return WHOLE
+        first = possible[0]
+        with self._lock:
+            expected = {
+                rule: cost.seconds
+                for rule in possible
+                if (cost := self.costs.get((job, situation.stage.name, rule, _magnitude(rule, situation)))) is not None
+            }
+        if first in expected and WHOLE in expected:
+            return min(expected, key=lambda rule: expected[rule])
+        is_large = situation.changes > max(SMALL_CHANGES, SHARE_MAX * situation.rows)
+        return WHOLE if is_large and first == AFFECTED else first
+
+    def measured(self, job: str, stage: str) -> dict[str, float]:
+        """What each rule of a stage has cost at the magnitude it was last run at, in seconds."""
+        with self._lock:
+            found = {
+                rule: cost.seconds for (of, name, rule, _), cost in self.costs.items() if (of, name) == (job, stage)
+            }
+        return {rule: round(seconds, 6) for rule, seconds in found.items()}
+
+    def note(self, job: str, situation: Situation, rule: str, seconds: float) -> None:
+        """Remember what a rule has cost; to fill what was empty costs less than to make a difference."""
+        name = (job, situation.stage.name, rule, _magnitude(rule, situation))
+        seconds *= FILLING if situation.is_anew else 1
+        with self._lock:
+            self.chosen[(job, situation.stage.name)] = rule
+            known = self.costs.get(name)
+            if known is None:
+                self.costs[name] = Cost(seconds)
+            elif not situation.is_anew:
+                known.add(seconds)
+
+
+def _magnitude(rule: str, situation: Situation) -> int:
+    return len(str(situation.rows if rule == WHOLE else situation.changes))
+
+
+def rules_of(stage: Stage) -> tuple[str, ...]:
+    """The rules that can maintain a stage, the one to try first in front."""
+    if stage.rule == "linear":
+        return (TERMS, WHOLE)
+    if stage.rule == "group":
+        return (MERGE, AFFECTED, WHOLE)
+    return (AFFECTED, WHOLE) if stage.rule == "keyed" else (WHOLE,)

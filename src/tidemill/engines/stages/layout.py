@@ -1,0 +1,62 @@
+"""What the engine knows of a staged job: where each stage lies, and the types of its columns.
+
+Rules of this file:
+  * the output stage is the job's output; every other one is an internal asset `JOB@stage:<name>:<mark>`;
+  * the mark is made of the text of all stages, so that another query, or another version of the planner, never reads
+    what this one has kept;
+  * types are DuckDB's own (`describe`), asked for in the order of the stages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tidemill.core.model import Asset, Column, Job
+from tidemill.core.ports import Table
+from tidemill.engines.stages.texts import whole_untyped
+from tidemill.sql.stages import NEW, OUTPUT, Stage, Staged, leaf_name
+
+__all__ = ["Layout", "lay_out"]
+
+Describe = Callable[[str, Mapping[str, tuple[Column, ...]]], tuple[Column, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The stages of one job, with the asset of each (by stage name) and its column types."""
+
+    stages: tuple[Stage, ...]
+    assets: Mapping[str, str]
+    types: Mapping[str, Mapping[str, str]]
+    tables: Mapping[str, Table]
+
+    def asset_of(self, relation: str) -> str:
+        """The asset behind a leaf."""
+        return self.assets[relation[1:]] if relation.startswith("@") else relation
+
+
+def lay_out(
+    job: Job, staged: Staged, columns: tuple[Column, ...], inputs: Mapping[str, Asset], describe: Describe
+) -> Layout:
+    """Give every stage its place and its types. `columns` are those of the output."""
+    mark = hashlib.sha256(json.dumps(staged.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
+    known = {name: asset.columns for name, asset in inputs.items()}
+    assets: dict[str, str] = {}
+    types: dict[str, dict[str, str]] = {}
+    tables: dict[str, Table] = {}
+    for stage in staged.stages:
+        if stage.name == OUTPUT:
+            assets[OUTPUT] = job.outputs[0]
+            types[OUTPUT] = {column.name: column.type for column in columns}
+            continue
+        shape = {leaf_name(NEW, number): known[leaf] for number, leaf in enumerate(stage.region.leaves)}
+        found = {column.name: column for column in describe(whole_untyped(stage), shape)}
+        asset = f"{job.name}@stage:{stage.name}:{mark}"
+        mine = tuple(found[name] for name in stage.columns)
+        assets[stage.name], known[f"@{stage.name}"] = asset, mine
+        types[stage.name] = {column.name: column.type for column in mine}
+        tables[asset] = Table(asset, mine)
+    return Layout(staged.stages, assets, types, tables)

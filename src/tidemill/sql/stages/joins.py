@@ -1,0 +1,180 @@
+"""Joins that are not linear in their left side, written with those that are.
+
+Rules of this file:
+  * RIGHT JOIN is LEFT JOIN with the sides exchanged; FULL JOIN is a LEFT JOIN and, beside it, the rows of the right side
+    that match nothing; SEMI and ANTI JOIN are EXISTS and NOT EXISTS;
+  * DISTINCT ON is the first row of each key: row_number() over the key is 1;
+  * what stays as it is (ASOF, POSITIONAL) makes its SELECT opaque later.
+
+Theory of operation. To exchange sides, all that stands left of the join becomes one relation: a subquery that shows, under
+names of its own, the columns that the rest of the SELECT reads.
+"""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from tidemill.sql.stages.layers import aliased
+from tidemill.sql.stages.names import Fresh, fresh_column, home_of, sources
+
+__all__ = ["rewrite_joins"]
+
+
+def rewrite_joins(tree: exp.Query, fresh: Fresh) -> exp.Query:
+    """The query without RIGHT, FULL, SEMI and ANTI joins and without DISTINCT ON. Changes and returns `tree`."""
+    for select in reversed(list(tree.find_all(exp.Select))):
+        _settle_kinds(select)
+        _rewrite_semi(select)
+        while (place := _first_outer(select)) is not None:
+            _rewrite_outer(select, place, fresh)
+        _rewrite_distinct_on(select)
+    return tree
+
+
+def _settle_kinds(select: exp.Select) -> None:
+    """Every join says what it is: a comma is CROSS, OUTER is no word of its own."""
+    for join in select.args.get("joins") or []:
+        if str(join.kind or "").upper() == "OUTER":
+            join.set("kind", None)
+        if not join.side and not join.kind and not join.args.get("on") and not join.args.get("using"):
+            join.set("kind", "CROSS")
+
+
+def _rewrite_semi(select: exp.Select) -> None:
+    for join in list(select.args.get("joins") or []):
+        kind = str(join.kind or "").upper()
+        if (
+            kind not in ("SEMI", "ANTI")
+            or not join.args.get("on")
+            or not isinstance(join.this, exp.Table | exp.Subquery)
+        ):
+            continue
+        inner = exp.Select(expressions=[exp.Literal.number(1)])
+        inner.set("from_", exp.From(this=join.this.copy()))
+        inner.set("where", exp.Where(this=join.args["on"].copy()))
+        exists: exp.Expr = exp.Exists(this=inner)
+        join.pop()
+        select.where(exists if kind == "SEMI" else exp.Not(this=exists), copy=False)
+
+
+def _first_outer(select: exp.Select) -> int | None:
+    for place, join in enumerate(select.args.get("joins") or []):
+        if str(join.side or "").upper() in ("RIGHT", "FULL") and not join.method and join.args.get("on"):
+            return place
+    return None
+
+
+def _rewrite_outer(select: exp.Select, place: int, fresh: Fresh) -> None:
+    joins = list(select.args["joins"])
+    join, later = joins[place], joins[place + 1 :]
+    left = exp.Select(from_=select.args["from_"].copy(), joins=[one.copy() for one in joins[:place]])
+    left_names = [source.alias_or_name for source in sources(left)]
+    right_name = join.this.alias_or_name
+    for one in joins[: place + 1]:
+        one.pop()
+    condition, right, is_full = join.args["on"].copy(), join.this.copy(), str(join.side).upper() == "FULL"
+    select.set("from_", None)
+    names = _names_of(select, condition, left_names, right_name)
+    left_alias = fresh.alias()
+    _show(left, names, left_names)
+    condition = condition.transform(lambda node: _renamed(node, names, left_alias, left_names))
+    if not is_full:
+        select.set("from_", exp.From(this=right))
+        select.set("joins", [_left_join(_sub(left, left_alias), condition), *later])
+        _rename_in(select, names, left_alias, left_names)
+        return
+    both = fresh.alias()
+    select.set("from_", exp.From(this=_sub(_full(_sub(left, left_alias), right, condition, names), both)))
+    select.set("joins", later)
+    _rename_in(select, names, both, [*left_names, right_name])
+
+
+Names = dict[tuple[str, str], str]
+
+
+def _names_of(select: exp.Select, condition: exp.Expr, left: list[str], right: str) -> Names:
+    """The columns of both sides that are read, each with a name of its own."""
+    wanted = {*left, right}
+    read = [column for column in select.find_all(exp.Column) if column.table in wanted and _is_free(column, select)]
+    read += list(condition.find_all(exp.Column))
+    found = dict.fromkeys((column.table, column.name) for column in read if column.table in wanted)
+    return {pair: f"c{number}" for number, pair in enumerate(found)}
+
+
+def _is_free(column: exp.Column, select: exp.Select) -> bool:
+    """Whether a column is of the sources that were just taken out of the SELECT."""
+    return home_of(column, select) is None
+
+
+def _show(left: exp.Select, names: Names, tables: list[str]) -> None:
+    shown = [aliased(fresh_column(name, table), new) for (table, name), new in names.items() if table in tables]
+    left.set("expressions", [*shown, aliased(exp.true(), "m")])
+
+
+def _sub(query: exp.Query, alias: str) -> exp.Subquery:
+    return exp.Subquery(this=query, alias=exp.TableAlias(this=exp.to_identifier(alias, quoted=True)))
+
+
+def _left_join(right: exp.Expr, condition: exp.Expr) -> exp.Join:
+    return exp.Join(this=right, side="LEFT", on=condition)
+
+
+def _renamed(node: exp.Expr, names: Names, alias: str, tables: list[str]) -> exp.Expr:
+    if isinstance(node, exp.Column) and node.table in tables and (node.table, node.name) in names:
+        return fresh_column(names[(node.table, node.name)], alias)
+    return node
+
+
+def _rename_in(select: exp.Select, names: Names, alias: str, tables: list[str]) -> None:
+    """Columns of the sources that were taken out are columns of the relation that stands for them."""
+    for column in list(select.find_all(exp.Column)):
+        if column.table in tables and _is_free(column, select) and (column.table, column.name) in names:
+            new = fresh_column(names[(column.table, column.name)], alias)
+            parent = column.parent
+            if isinstance(parent, exp.Select) and column.arg_key == "expressions":
+                new = aliased(new, column.name)  # type: ignore[assignment]
+            column.replace(new)
+
+
+def _full(left: exp.Subquery, right: exp.Expr, condition: exp.Expr, names: Names) -> exp.Query:
+    """All rows of the left side with what they match, then the rows of the right side that match nothing."""
+    matched = exp.Select(
+        expressions=[aliased(_of_side(left, right, column, new), new) for column, new in names.items()],
+        from_=exp.From(this=left),
+        joins=[_left_join(right, condition)],
+    )
+    is_right = {new: table == right.alias_or_name for (table, _), new in names.items()}
+    unmatched = exp.Select(
+        expressions=[
+            aliased(fresh_column(name, table) if is_right[new] else exp.null(), new)
+            for (table, name), new in names.items()
+        ],
+        from_=exp.From(this=right.copy()),
+        joins=[_left_join(left.copy(), condition.copy())],
+        where=exp.Where(this=exp.Is(this=fresh_column("m", left.alias), expression=exp.null())),
+    )
+    return exp.Union(this=matched, expression=unmatched, distinct=False)
+
+
+def _of_side(left: exp.Subquery, right: exp.Expr, column: tuple[str, str], new: str) -> exp.Column:
+    """A column of the join: the left side shows it under its new name, the right side under its own."""
+    table, name = column
+    return fresh_column(name, table) if table == right.alias_or_name else fresh_column(new, left.alias)
+
+
+def _rewrite_distinct_on(select: exp.Select) -> None:
+    distinct = select.args.get("distinct")
+    on = distinct.args.get("on") if isinstance(distinct, exp.Distinct) else None
+    if on is None or select.args.get("limit") or select.args.get("offset") or select.args.get("qualify"):
+        return
+    keys = list(on.expressions) if isinstance(on, exp.Tuple) else [on]
+    order = select.args.get("order")
+    outputs = {part.alias_or_name: part.unalias() for part in select.expressions}
+    order = order.copy() if order is not None else exp.Order(expressions=[])
+    for column in list(order.find_all(exp.Column)):
+        if not column.table and column.name in outputs:
+            column.replace(outputs[column.name].copy())
+    number = exp.Window(this=exp.RowNumber(), partition_by=[key.copy() for key in keys], order=order, over="OVER")
+    select.set("distinct", None)
+    select.set("order", None)
+    select.set("qualify", exp.Qualify(this=exp.EQ(this=number, expression=exp.Literal.number(1))))
