@@ -9,6 +9,7 @@ Rules of this file:
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
@@ -59,7 +60,8 @@ class Wait:
                 return False
             if not self.served.has_arrived(self.way):
                 return True
-            loop.call_soon_threadsafe(there.set)
+            with suppress(RuntimeError):  # the server is gone, and with it whoever waited
+                loop.call_soon_threadsafe(there.set)
             return False
 
         self.served.listen(hear)
