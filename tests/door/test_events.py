@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import itertools
 import json
@@ -330,10 +331,14 @@ def test_a_head_that_never_ends_is_cut_off(front: Front) -> None:
 
 
 def test_a_head_that_grows_without_end_is_cut_off_before_it_fills_memory(front: Front) -> None:
+    header = b"X: %s\r\n" % (b"x" * 1_000)
     with socket.create_connection(host_and_port(front), timeout=10) as raw:
-        head_ = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 1_000) for number in range(100_000))
-        with pytest.raises((BrokenPipeError, ConnectionResetError)):
-            raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n" + head_)
+        raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n")
+        taken = 0
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            while taken < 40_000_000:
+                taken += raw.send(header * 100)
+    assert taken < 20_000_000  # what it takes besides stands in the buffers of the system
 
 
 def test_a_sender_that_leaves_in_the_middle_takes_nothing_with_it(front: Front) -> None:
