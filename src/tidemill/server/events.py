@@ -14,8 +14,7 @@ from typing import Any
 
 import msgspec
 from anyio import to_thread
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tidemill.core.errors import UserError
 from tidemill.core.model import Asset, AssetKind
@@ -36,6 +35,8 @@ __all__ = ["CHUNK_BYTES", "Events"]
 
 CHUNK_BYTES = 1024 * 1024
 """Lines of JSON are committed in chunks of about so many bytes."""
+
+_JSON_TYPE = (b"content-type", b"application/json")
 
 Keep = Callable[[Any], tuple[str, str, Any]]
 
@@ -69,7 +70,7 @@ class Events:
 
     async def _answer(
         self, name: str, headers: Mapping[str, str], receive: Receive, outcome: Outcome, wait: Wait | None
-    ) -> Response:
+    ) -> ASGIApp:
         asset = self._served.asset(name)
         if asset.kind is AssetKind.EXTERNAL:
             return json_answer(await to_thread.run_sync(self._served.touch, name), 202)
@@ -84,17 +85,17 @@ class Events:
                 )
             if not key:
                 await self._take(_Request(asset, headers, body, outcome))
-                return _taken(outcome) if wait is None else await wait.answer(outcome)
+                return _Taken(outcome) if wait is None else await wait.answer(outcome)
             async with self._keys.using(name, key) as keyed:
                 return await self._take_once(_Request(asset, headers, body, outcome, keyed), keyed)
         finally:
             body.release()
 
-    async def _take_once(self, request: _Request, keyed: Keyed) -> Response:
+    async def _take_once(self, request: _Request, keyed: Keyed) -> ASGIApp:
         if not keyed.is_done:
             request.outcome.restore(keyed.answer)
             await self._take(request)
-            return _taken(request.outcome)
+            return _Taken(request.outcome)
         async for part in request.body.parts():
             keyed.unseen(part)
         keyed.end()
@@ -158,9 +159,18 @@ class Events:
         request.outcome.add(receipt, chunk)
 
 
-def _taken(outcome: Outcome) -> Response:
-    """The answer to what was taken: counts, and whatever was not accepted."""
-    return Response(msgspec.json.encode(outcome.value()), 202, media_type="application/json")
+class _Taken:
+    """The answer to what was taken: counts, and whatever was not accepted. Plain ASGI: it is given for every event."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self, outcome: Outcome) -> None:
+        self._body = msgspec.json.encode(outcome.value())
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        length = (b"content-length", b"%d" % len(self._body))
+        await send({"type": "http.response.start", "status": 202, "headers": [_JSON_TYPE, length]})
+        await send({"type": "http.response.body", "body": self._body})
 
 
 class _Request:
