@@ -56,6 +56,8 @@ class Maintenance:
     reader: Evaluating
     chooser: Chooser
     ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
+    lines: dict[str, Any] = field(default_factory=dict)
+    """The change sets of stages of this run, where they are few lines in memory: nobody has to read them back."""
 
     def run(self) -> Iterator[tuple[str, Output]]:
         """The outputs, stage by stage."""
@@ -77,7 +79,10 @@ class Maintenance:
             is_anew=is_anew,
         )
         with self.chooser.timing(self.work.job.name, situation) as rule:
-            yield asset, self._output(stage, rule, changed, situation)
+            output = self._output(stage, rule, changed, situation)
+            if isinstance(output, Changed) and isinstance(output.rows, pa.Table) and output.rows.num_rows <= KEYS_MAX:
+                self.lines[f"@{stage.name}"] = output.rows
+            yield asset, output
 
     def _is_anew(self) -> bool:
         """Whether every stage is filled whole: a rebuild, a first run, or stages that nobody has filled yet."""
@@ -204,6 +209,10 @@ class Maintenance:
             relations[name] = Slice(asset, 0, to, Images.STATE, excluding=now)
         elif name[0] == OLD:
             relations[name] = Slice(asset, 0, from_, Images.STATE, excluding=was)
+        elif leaf in self.lines:
+            relations[name] = self.lines[leaf]
+            types = self.layout.types[leaf[1:]]
+            return text.replace(quoted(f"@input:{name}"), texts.as_typed(quoted(f"@input:{name}"), types))
         else:
             relations[name] = Slice(asset, from_, to, Images.CHANGES, excluding=now if was == now else ())
             if was != now:

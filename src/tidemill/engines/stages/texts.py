@@ -18,6 +18,7 @@ __all__ = [
     "DIRTY",
     "KEYS",
     "STATE",
+    "as_typed",
     "changed_keys",
     "keyed_changes",
     "linear_changes",
@@ -59,6 +60,12 @@ def _typed(text: str, stage: Stage, types: Types, *hidden: str) -> str:
     identity = ["_rid"] if _has_identity(stage) else []
     casts = [f"CAST({quoted(name)} AS {types[name]}) AS {quoted(name)}" for name in stage.columns]
     return f"SELECT {', '.join([*identity, *hidden, *casts])} FROM ({text})"
+
+
+def as_typed(relation: str, types: Types) -> str:
+    """Lines that were in memory, in the types of their stage."""
+    casts = [f"CAST({quoted(name)} AS {kind}) AS {quoted(name)}" for name, kind in types.items()]
+    return f"(SELECT _rid, {WEIGHT}, {', '.join(casts)} FROM {relation})"
 
 
 def _has_identity(stage: Stage) -> bool:

@@ -75,9 +75,15 @@ class Grouping:
         if retracts and not others:
             builder.rows()
         shown = {key: _column(key) for key in keys} | builder.shown
-        reason = "" if not others else f"{', '.join(sorted({call.function for call in others}))} cannot be added up"
+        reason = "; ".join(dict.fromkeys(_why_not(call) for call in others))
         rule = "keyed" if others else "group"
         return State(rule, reason, keys, tuple(builder.accumulators.values()), shown)
+
+
+def _why_not(call: _Call) -> str:
+    if call.function in ("sum", "avg", "mean"):
+        return f"{call.function} in floating point adds its values in their order, so that it has one result"
+    return f"{call.function} cannot be added up"
 
 
 def grouping_of(inner: exp.Select) -> Grouping:
