@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
@@ -83,23 +82,6 @@ CSV_REFUSALS = {
 def test_a_csv_file_is_rejected_at_its_line(tmp_path: Path, case: str) -> None:
     content, columns, message = CSV_REFUSALS[case]
     assert refusal(tmp_path, content, asset_of("in/a.csv", columns)) == message
-
-
-def test_a_byte_that_is_not_utf8_names_its_line(tmp_path: Path) -> None:
-    assert refusal(tmp_path, b"s\nok\nb\xe9\n", asset_of("in/a.csv", {"s": "varchar"})) == (
-        "in/a.csv:3: byte 0xe9 is not UTF-8"
-    )
-
-
-def test_another_encoding_a_mark_and_packing_are_undone(tmp_path: Path) -> None:
-    latin = asset_of("in/a.csv", {"s": "varchar"}, options={"encoding": "latin-1"})
-    assert rows(tmp_path, b"s\nb\xe9\n", latin) == [{"s": "b\xe9"}]
-    marked = asset_of("in/b.csv", {"s": "varchar"})
-    assert rows(tmp_path, b"\xef\xbb\xbfs\nx\n", marked) == [{"s": "x"}]
-    assert rows(tmp_path, gzip.compress(b"s\nx\n"), asset_of("in/c.csv.gz", {"s": "varchar"})) == [{"s": "x"}]
-    assert refusal(tmp_path, b"s\nx\n", asset_of("in/d.csv.gz", {"s": "varchar"})).startswith(
-        "in/d.csv.gz: it cannot be unpacked"
-    )
 
 
 def test_options_of_csv_are_followed(tmp_path: Path) -> None:

@@ -90,6 +90,24 @@ PROBLEMS: dict[str, tuple[dict[str, str], list[str]]] = {
         {"tidemill.toml": ORDERS.replace('"date"', '"dat"')},
         ['tidemill.toml:4: asset orders: columns: column day: there is no type "dat"; did you mean date?\n  mend: mend columns'],
     ),
+    "an option that a format does not have": (
+        {"tidemill.toml": '[assets.x]\nkind = "files"\npath = "in/{d}.csv"\ncsv.encodng = "latin-1"\n'},
+        ["tidemill.toml:4: asset x: csv: csv has no option encodng (did you mean encoding?)\n  mend: mend csv"],
+    ),
+    "an encoding that is not there": (
+        {"tidemill.toml": '[assets.x]\nkind = "files"\npath = "in/{d}.csv"\ncsv.encoding = "latin-one"\n'},
+        [
+            ('tidemill.toml:4: asset x: csv: encoding: "latin-one" is not an encoding; write utf-8, utf-16, latin-1, '
+            "cp1252 or another that Python knows\n  mend: mend csv")
+        ],
+    ),
+    "a limit that is none": (
+        {"tidemill.toml": '[assets.x]\nkind = "files"\npath = "in/{d}.csv"\nunpacked_bytes_max = 0\n'},
+        [
+            ("tidemill.toml:4: asset x: unpacked_bytes_max: 0 is not a whole number of 1 or more\n"
+            "  mend: mend unpacked_bytes_max")
+        ],
+    ),
     "a key that is no column": (
         {"tidemill.toml": ORDERS.replace('id = "id"', 'id = "id"\nkey = ["custmer"]', 1)},
         ["tidemill.toml:1: asset orders: key names custmer, which is not a column\n  mend: write customer"],

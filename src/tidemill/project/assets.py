@@ -17,9 +17,9 @@ from typing import Any
 from tidemill.core.errors import DefinitionError
 from tidemill.core.model import Asset, AssetKind, Column, Place, Semantics
 from tidemill.project.types import column_type
-from tidemill.project.words import choice, duration, names, nearest, positive_duration, text
+from tidemill.project.words import choice, duration, names, nearest, positive_duration, text, whole
 
-__all__ = ["FORMATS", "GIVEN", "NAME", "asset_of", "columns_of", "partition_names"]
+__all__ = ["FORMATS", "FORMAT_OPTIONS", "GIVEN", "NAME", "asset_of", "columns_of", "partition_names"]
 
 NAME = re.compile(r"[A-Za-z_][\w.-]*")
 FORMATS = ("csv", "ndjson", "json", "parquet", "binary")
@@ -74,6 +74,30 @@ def _flag(value: object) -> bool:
     return value
 
 
+def _character(value: object) -> str:
+    """One character, or none; `\\t` is a tab."""
+    if not isinstance(value, str) or len(value.replace("\\t", "\t")) > 1:
+        raise ValueError("write one character")
+    return value
+
+
+def _nulls(value: object) -> str | list[str]:
+    if not isinstance(value, str) and not (isinstance(value, list) and all(isinstance(each, str) for each in value)):
+        raise ValueError('write a text or a list of texts, such as ["NA", ""]')
+    return value
+
+
+def _encoding(value: object) -> str:
+    name = text(value)
+    try:
+        b"".decode(name)
+    except LookupError:
+        raise ValueError(
+            f'"{name}" is not an encoding; write utf-8, utf-16, latin-1, cp1252 or another that Python knows'
+        ) from None
+    return name
+
+
 WORDS: Mapping[str, Word] = {
     "key": Word("key", names, _HELD),
     "event_time": Word("event_time", text, _HELD),
@@ -92,6 +116,8 @@ WORDS: Mapping[str, Word] = {
     "restate": Word("restate", partial(_one_of, ("replace", "append")), (AssetKind.FILES,)),
     "on_delete": Word("on_delete", partial(_one_of, ("keep", "retract")), (AssetKind.FILES,)),
     "marker": Word("marker", text, (AssetKind.FILES,)),
+    "unpacked_bytes_max": Word("", partial(whole, least=1), (AssetKind.FILES,)),
+    "unpacked_ratio_max": Word("", partial(whole, least=1), (AssetKind.FILES,)),
     "sql": Word("sql", text, (AssetKind.VIEW,)),
     "every": Word("every_seconds", positive_duration, (AssetKind.CLOCK,)),
     "connection": Word("", text, _ALL),
@@ -101,6 +127,15 @@ WORDS: Mapping[str, Word] = {
     "tags": Word("tags", names, _ALL),
 }
 """Every word of an asset besides `kind`, `columns` and the table of its format's options."""
+
+FORMAT_OPTIONS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
+    "csv": {"delimiter": _character, "null": _nulls, "encoding": _encoding, "quote": _character, "header": _flag},
+    "ndjson": {"encoding": _encoding},
+    "json": {"encoding": _encoding},
+    "parquet": {},
+    "binary": {},
+}
+"""Every option in the table of a format, and its reader."""
 
 _GIVEN_COLUMNS = {
     "tracking": ("message_id", {
@@ -181,7 +216,19 @@ def _format_options(said: Mapping[str, Any], word: str, value: object) -> Mappin
         raise ValueError(f'options stand in a table of their own, such as {word}.null = "NA"')
     if said.get("format", word) != word:
         raise ValueError(f"the format is {said['format']}, so options of {word} say nothing")
-    return value
+    return {name: _format_option(word, str(name), option) for name, option in value.items()}
+
+
+def _format_option(format_: str, name: str, value: object) -> object:
+    known = FORMAT_OPTIONS[format_]
+    if name not in known:
+        hint = nearest(name, known)
+        meant = f"did you mean {hint}?" if hint else f"its options are {', '.join(known) or 'none'}"
+        raise ValueError(f"{format_} has no option {name} ({meant})")
+    try:
+        return known[name](value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def _misplaced(kind: AssetKind, word: str) -> tuple[str, str]:

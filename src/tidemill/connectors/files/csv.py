@@ -25,9 +25,8 @@ from tidemill.connectors.files.columns import arrow_type, from_text, type_name
 from tidemill.connectors.files.content import rejected, text_bytes
 from tidemill.core.model import Column
 
-__all__ = ["OPTIONS", "infer", "read"]
+__all__ = ["infer", "read"]
 
-OPTIONS = ("delimiter", "null", "encoding", "quote", "header")
 _FAST = ("varchar", "double", "float", "date", "tinyint", "smallint", "integer", "bigint", "timestamp")
 _LEADING_ZERO = r"^[+-]?0[0-9]"
 

@@ -21,9 +21,7 @@ from tidemill.connectors.files.columns import arrow_type, from_json, type_name
 from tidemill.connectors.files.content import rejected, text_bytes
 from tidemill.core.model import Column
 
-__all__ = ["OPTIONS", "infer", "read"]
-
-OPTIONS = ("encoding",)
+__all__ = ["infer", "read"]
 
 Rows = Iterator[tuple[int, Mapping[str, Any]]]
 

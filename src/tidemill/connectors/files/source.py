@@ -28,8 +28,6 @@ from tidemill.core.ports import SourceFile
 
 __all__ = ["FilesSource"]
 
-_OWN_OPTIONS = ("schema",)
-
 
 class FilesSource:
     """Files of one asset, on any file system fsspec knows. `root` is the project's folder."""
@@ -59,8 +57,8 @@ class FilesSource:
 
     def infer(self, file: SourceFile) -> tuple[Column, ...]:
         """The columns that this file tells, with those of its path: for an asset that declares none."""
-        data = unpacked(self._raw(file), file.path)
         options = self.asset.options
+        data = unpacked(self._raw(file), file.path, options)
         inside = {
             "csv": lambda: csv.infer(data, file.path, options),
             "ndjson": lambda: json.infer(data, file.path, options, lines=True),
@@ -110,7 +108,7 @@ class FilesSource:
         options, strict = self.asset.options, self.asset.options.get("schema", "strict") != "ignore"
         if self.asset.format == "binary":
             return pa.table({column.name: pa.array([], arrow_type(column.type)) for column in self.asset.columns})
-        data = unpacked(raw, file.path)
+        data = unpacked(raw, file.path, options)
         if self.asset.format == "csv":
             table = csv.read(data, file.path, inside, options, strict)
         elif self.asset.format == "parquet":
