@@ -90,7 +90,7 @@ def _nulls(value: object) -> str | list[str]:
 def _encoding(value: object) -> str:
     name = text(value)
     try:
-        b"".decode(name)
+        "a".encode(name)
     except LookupError:
         raise ValueError(
             f'"{name}" is not an encoding; write utf-8, utf-16, latin-1, cp1252 or another that Python knows'
