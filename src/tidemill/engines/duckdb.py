@@ -21,6 +21,7 @@ from tidemill.core.change import Appended, ArrowStream, Became, Images, Output, 
 from tidemill.core.errors import DefinitionError, UserError
 from tidemill.core.model import Asset, AssetKind, Column, Home, Job, Materialized
 from tidemill.core.ports import Plan, Reader, Work
+from tidemill.engines import kept
 from tidemill.engines.stages import Chooser, Layout, Maintenance, described, lay_out, statements, summary
 from tidemill.engines.stages.maintain import Evaluating
 from tidemill.sql import SqlPlan, plan
@@ -45,6 +46,7 @@ class DuckDBEngine:
     """Plans and computes SQL jobs. `assets` answers with the definition of an input, `views` with all views' SQL.
 
     `written` gives the SQL of a job as the user wrote it, and the line it starts on: asked only to say where an error is.
+    `plans` keeps what was compiled; without it everything is compiled anew.
     """
 
     def __init__(
@@ -53,15 +55,27 @@ class DuckDBEngine:
         assets: Callable[[str], Asset],
         views: Callable[[], Mapping[str, str]],
         written: Callable[[Job], tuple[str, int] | None] = lambda _job: None,
+        plans: kept.Plans | None = None,
     ) -> None:
         self._evaluator = evaluator
         self._assets = assets
         self._views = views
         self._written = written
+        self._plans = plans
         self.chooser = Chooser()
 
     def plan(self, job: Job, inputs: Mapping[str, Asset]) -> Plan:
-        """Decide how the job is maintained. Raises DefinitionError."""
+        """Decide how the job is maintained: as it is kept, or compiled now. Raises DefinitionError."""
+        if self._plans is None:
+            return self._compiled(job, inputs)
+        name = kept.name_of(job, inputs, self._views())
+        found = kept.read(self._plans.get(job.name, name))
+        if found is None:
+            found = self._compiled(job, inputs)
+            self._plans.put(job.name, name, kept.written(found))
+        return found
+
+    def _compiled(self, job: Job, inputs: Mapping[str, Asset]) -> Plan:
         schemas = {name: _schema(asset) for name, asset in inputs.items()}
         is_staged = job.gate is None and job.materialized is Materialized.TABLE and job.home is Home.TABLES
         retracting = [name for name, asset in inputs.items() if asset.can_retract] if is_staged else None

@@ -259,6 +259,7 @@ class Mill(ServedMachine):
     def explain(self, job: str) -> Json:
         """Why a job runs, or does not."""
         self._job(job)
+        self._know_all()
         self.machine.journal.flush()
         return reports.explain(self.machine, job)
 
@@ -268,6 +269,7 @@ class Mill(ServedMachine):
 
     def plan(self) -> Json:
         """What would run, and how each job is maintained."""
+        self._know_all()
         return reports.plan(self.machine)
 
     # --------------------------------------------------------------------------------------- steering
@@ -352,6 +354,10 @@ class Mill(ServedMachine):
 
     def _overridden(self, job: Job) -> Job:
         return wiring.overridden(self.machine, job, self.machine.ledger.notes("mode").get(job.name))
+
+    def _know_all(self) -> None:
+        """Wait until the loop has taken up what it was told: just after opening it may not know every job yet."""
+        self.machine.loop.when_handled().wait()
 
     def _tell(self, job: str, event: Paused | Resumed) -> Json:
         self.machine.loop.post(event)

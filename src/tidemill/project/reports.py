@@ -216,6 +216,7 @@ def explain(machine: Machine, name: str) -> dict[str, Any]:
             "at": last[0].started_at,
             "attempt": last[0].attempt,
             "because": list(last[0].readiness.get("because", [])),
+            "stages": dict(last[0].readiness.get("stages", {})),
             "error": last[0].error,
         },
     }
@@ -240,7 +241,8 @@ def plan(machine: Machine) -> dict[str, Any]:
                 "job": job.name,
                 "mode": str(job.mode),
                 "maintained": _maintained(job, made),
-                "reason": made.reason if made and made.kind != "incremental" else "",
+                "reason": _why_whole(job, made),
+                "statement": made.statement if made is not None else "",
                 "stages": _stages(machine, job, made),
                 "guarantee": guarantee(machine, job),
                 "ready": judged.is_ready,
@@ -268,6 +270,17 @@ def _maintained(job: Job, made: Plan | None) -> str:
         return "row by row: only rows that changed are computed"
     cap = ", max_changes does not apply" if job.max_changes else ""
     return f"{made.reason if made.kind == 'incremental' else 'recompute and difference'}{cap}"
+
+
+def _why_whole(job: Job, made: Plan | None) -> str:
+    """Why a job is recomputed as a whole, in words; '' for any other."""
+    if made is None or made.kind != "recompute" or job.is_outside:
+        return ""
+    if job.materialized is Materialized.EXTRACT:
+        return "a file has no rows to exchange"
+    if job.gate is not None:
+        return "its gate opens whole values, and each is computed over all that was released"
+    return made.reason
 
 
 def _stages(machine: Machine, job: Job, made: Plan | None) -> list[dict[str, Any]]:

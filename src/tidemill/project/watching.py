@@ -212,8 +212,13 @@ def _needed_from(progress: Progress | None, asset: str) -> int:
 
 
 def keep_house(machine: Machine) -> int:
-    """Trim table logs below their slowest readers (rule 27), and the logs of old runs; returns how many images went."""
+    """Trim table logs below their slowest readers (rule 27), and the logs of old runs; returns how many images went.
+
+    What stages have cost is noted, and plans of jobs that are gone are forgotten.
+    """
     machine.logs.trim()
+    machine.keep_costs()
+    machine.plans.keep_only(machine.catalog.jobs)
     progress = {**machine.tables.positions().progress, **machine.ledger.positions().progress}
     readers: dict[str, list[int]] = {}
     gated: set[str] = set()

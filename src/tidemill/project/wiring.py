@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.connectors.files import FilesSource
-from tidemill.core.errors import StateCorrupt, UpstreamError
+from tidemill.core.errors import StateCorrupt, TidemillError, UpstreamError
 from tidemill.core.event import Defined, Event, Landed
 from tidemill.core.model import Asset, AssetKind, Column, Home, Job, Mode, StartFrom, Takes
 from tidemill.core.orchestrate import State
@@ -27,6 +27,7 @@ from tidemill.engines.duckdb import DuckDBEngine
 from tidemill.engines.python import PythonEngine
 from tidemill.project.definitions import Definitions
 from tidemill.project.effects import Effects
+from tidemill.project.plancache import PlanCache
 from tidemill.project.runlogs import RunLogs
 from tidemill.project.schedule import moments_in
 from tidemill.project.sqljobs import written
@@ -68,6 +69,8 @@ class Machine:
     ledger: SQLiteStore
     tables: DuckDBStore
     catalog: Catalog
+    sql: DuckDBEngine
+    plans: PlanCache
     python: PythonEngine
     mirrors: Mirrors
     journal: LedgerJournal
@@ -94,11 +97,25 @@ class Machine:
         """Something that is another thing after each commit to either store; asking costs nothing."""
         return self.ledger.stamp, self.tables.stamp
 
+    def keep_costs(self) -> None:
+        """Note in the ledger what stages have cost, in one commit; nothing where nothing new was measured.
+
+        A ledger that cannot be written loses measurements, nothing else.
+        """
+        jobs = self.catalog.jobs
+        fresh = {job: costs for job, costs in self.sql.chooser.fresh().items() if job in jobs}
+        with suppress(TidemillError):
+            if fresh:
+                self.ledger.note_all(
+                    "cost", {job: {"version": jobs[job].version, "costs": costs} for job, costs in fresh.items()}
+                )
+
     def close(self) -> None:
         """Finish what runs, then release the stores."""
         self.workers.stop()
         self.python.close()
         self.journal.close()
+        self.keep_costs()
         self.tables.close()
         self.ledger.close()
 
@@ -132,11 +149,15 @@ def _assembled(
     catalog = Catalog(assets=dict(definitions.assets), timezone=definitions.timezone)
     logs = RunLogs(folder / "logs")
     python = PythonEngine(definitions.jobs.values(), definitions.functions, logs.opened)
-    sql = DuckDBEngine(tables, catalog.asset, lambda: definitions.views, lambda job: written(definitions.folder, job))
+    plans = PlanCache(folder / "plans")
+    sql = DuckDBEngine(
+        tables, catalog.asset, lambda: definitions.views, lambda job: written(definitions.folder, job), plans
+    )
+    sql.chooser.recall(_measured(ledger, definitions.jobs))
     catalog.engines = {Takes.SQL: sql, **dict.fromkeys((Takes.ROW, Takes.TABLE, Takes.FULL, Takes.RUN), python)}
     stores: dict[Home, Store] = {Home.LEDGER: ledger, Home.TABLES: tables}
     mirrors = Mirrors(catalog, tables, ledger)
-    journal = LedgerJournal(ledger, catalog, clock)
+    journal = LedgerJournal(ledger, catalog, clock, sql.chooser.rules_of_run)
     effects = Effects(catalog, python, sql, definitions.folder, logs)
     performer = Performer(catalog, stores, mirrors)
     outside = Outside(catalog, stores, mirrors, effects.of, _is_released(ledger), performer.check_cancelled)
@@ -151,6 +172,8 @@ def _assembled(
         ledger=ledger,
         tables=tables,
         catalog=catalog,
+        sql=sql,
+        plans=plans,
         python=python,
         mirrors=mirrors,
         journal=journal,
@@ -162,6 +185,15 @@ def _assembled(
         effects=effects,
         undeclared=Undeclared(ledger),
     )
+
+
+def _measured(ledger: SQLiteStore, jobs: Mapping[str, Job]) -> dict[str, Any]:
+    """What the stages of each job have cost before, as far as the job is still what was measured."""
+    return {
+        name: said.get("costs")
+        for name, said in ledger.notes("cost").items()
+        if name in jobs and isinstance(said, dict) and said.get("version") == jobs[name].version
+    }
 
 
 def _is_released(ledger: SQLiteStore) -> Callable[[str], bool]:

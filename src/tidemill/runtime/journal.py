@@ -32,12 +32,22 @@ Listener = Callable[[RunRecord], None]
 
 
 class LedgerJournal:
-    """Writes run reports to the ledger and tells listeners."""
+    """Writes run reports to the ledger and tells listeners.
 
-    def __init__(self, ledger: Ledger, catalog: Catalog, clock: Clock) -> None:
+    `rules` tells of a job's run by which rule each stage was maintained; nothing where it has no stages.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        catalog: Catalog,
+        clock: Clock,
+        rules: Callable[[str, str], Mapping[str, str]] = lambda _job, _run: {},
+    ) -> None:
         self._ledger = ledger
         self._catalog = catalog
         self._clock = clock
+        self._rules = rules
         self._epoch = f"{int(clock.now() * 1000):011x}"
         self._numbers = itertools.count(1)
         self._going: dict[str, RunRecord] = {}
@@ -64,6 +74,8 @@ class LedgerJournal:
         """A run was committed."""
         record = self._going.pop(run, None) or RunRecord(run, start.job, "running", start.attempt)
         self.alarms.pop(("held", start.job), None)
+        rules = dict(self._rules(start.job, run))
+        readiness = {**record.readiness, "stages": rules} if rules else record.readiness
         self._tell(
             replace(
                 record,
@@ -73,6 +85,7 @@ class LedgerJournal:
                 rows_in=done.rows_in,
                 rows_out=done.rows_out,
                 parked=done.parked,
+                readiness=readiness,
             )
         )
 

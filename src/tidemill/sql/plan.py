@@ -31,7 +31,7 @@ from tidemill.sql.keys import derive_key
 from tidemill.sql.parse import PARSER_VERSION, parse
 from tidemill.sql.resolve import Schemas, name_inputs
 from tidemill.sql.rowwise import reason_not_rowwise, with_lineage
-from tidemill.sql.stages import Staged, cut
+from tidemill.sql.stages import Opaque, Staged, cut
 from tidemill.sql.types import columns_of
 from tidemill.sql.views import expand
 
@@ -48,7 +48,8 @@ class SqlPlan:
     """How one SQL job is maintained.
 
     `columns` maps output columns to DuckDB types (None where not inferable), or is None when an input's columns are
-    not known yet; `key` is None where the SQL does not say one; `reason` is '' for rowwise.
+    not known yet; `key` is None where the SQL does not say one; `reason` says why it is not rowwise (''), and of a job that
+    is recomputed though stages were asked for, why nothing of it can be maintained from changes.
     """
 
     inputs: tuple[str, ...]
@@ -112,10 +113,13 @@ def plan(
 
 
 def _staged(made: SqlPlan, tree: exp.Query, retracting: Collection[str], key: tuple[str, ...] | None) -> SqlPlan:
-    """The plan with stages, where any of them is cheaper than to recompute the whole."""
-    staged = cut(tree, retracting, made.key if key is None else key)
-    if staged is None or all(stage.rule == "full" and not stage.region.terms for stage in staged.stages):
-        return made
+    """The plan with stages, where any of them is cheaper than to recompute the whole; else with the reason why not."""
+    try:
+        staged = cut(tree, retracting, made.key if key is None else key)
+    except Opaque as why:
+        return replace(made, reason=str(why))
+    if all(stage.rule == "full" and not stage.region.terms for stage in staged.stages):
+        return replace(made, reason="; ".join(dict.fromkeys(stage.reason for stage in staged.stages if stage.reason)))
     return replace(made, kind="incremental", staged=staged)
 
 

@@ -27,5 +27,8 @@ def command(settings: Settings, job: str) -> None:
         click.echo(f"last start: {last['run']}, {last['state']}")
         for reason in last.get("because", []):
             click.echo(f"  {reason}")
+        if last.get("stages"):
+            rules = ", ".join(f"{stage} by {rule}" for stage, rule in last["stages"].items())
+            click.echo(f"  maintained: {rules}")
         if last.get("error"):
             click.echo(f"  error: {last['error']}")

@@ -11,12 +11,13 @@ Rules of this file:
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Lock
+from typing import Any
 
-from tidemill.sql.stages import Stage
+from tidemill.sql.stages import OUTPUT, Stage
 
 __all__ = [
     "AFFECTED",
@@ -29,6 +30,7 @@ __all__ = [
     "Chooser",
     "Cost",
     "Situation",
+    "called",
     "rules_of",
 ]
 
@@ -71,12 +73,17 @@ class Chooser:
 
     costs: dict[tuple[str, str, str, int], Cost] = field(default_factory=dict)
     chosen: dict[tuple[str, str], str] = field(default_factory=dict)
+    _runs: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
+    _fresh: set[str] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
 
     @contextmanager
-    def timing(self, job: str, situation: Situation) -> Iterator[str]:
+    def timing(self, job: str, situation: Situation, run: str = "") -> Iterator[str]:
         """The rule for this run; what is done within counts as its cost."""
         rule = self.choose(job, situation)
+        with self._lock:
+            of, used = self._runs.get(job, ("", {}))
+            self._runs[job] = (run, {**(used if of == run else {}), situation.stage.name: rule})
         started = time.perf_counter()
         yield rule
         seconds = time.perf_counter() - started
@@ -113,11 +120,64 @@ class Chooser:
         seconds *= FILLING if situation.is_anew else 1
         with self._lock:
             self.chosen[(job, situation.stage.name)] = rule
+            self._fresh.add(job)
             known = self.costs.get(name)
             if known is None:
                 self.costs[name] = Cost(seconds)
             elif not situation.is_anew:
                 known.add(seconds)
+
+    def rules_of_run(self, job: str, run: str) -> Mapping[str, str]:
+        """Which rule maintained each stage in a job's newest run; nothing for a run before that."""
+        with self._lock:
+            of, used = self._runs.get(job, ("", {}))
+            return {called(stage): rule for stage, rule in used.items()} if of == run else {}
+
+    def costs_of(self, job: str, stage: str) -> list[dict[str, Any]]:
+        """What each rule of a stage has cost, by size: `{rule, seconds, runs, per, from, to}`, `per` changes or rows."""
+        with self._lock:
+            found = [
+                (rule, magnitude, cost.seconds, cost.runs)
+                for (of, name, rule, magnitude), cost in self.costs.items()
+                if (of, name) == (job, stage)
+            ]
+        return [
+            {
+                "rule": rule,
+                "seconds": round(seconds, 6),
+                "runs": runs,
+                "per": "rows" if rule == WHOLE else "changes",
+                "from": 0 if magnitude == 1 else 10 ** (magnitude - 1),
+                "to": 10**magnitude - 1,
+            }
+            for rule, magnitude, seconds, runs in sorted(found)
+        ]
+
+    def fresh(self) -> dict[str, list[list[Any]]]:
+        """The costs of the jobs that were measured since this was last asked, as plain data that `recall` takes."""
+        with self._lock:
+            found: dict[str, list[list[Any]]] = {job: [] for job in self._fresh}
+            for (job, stage, rule, magnitude), cost in self.costs.items():
+                if job in found:
+                    is_last = self.chosen.get((job, stage)) == rule
+                    found[job].append([stage, rule, magnitude, cost.seconds, cost.runs, is_last])
+            self._fresh.clear()
+        return found
+
+    def recall(self, kept: Mapping[str, Any]) -> None:
+        """Take up what `fresh` gave, by job; what does not read is as good as never measured."""
+        for job, lines in kept.items():
+            for line in lines if isinstance(lines, list) else ():
+                with suppress(TypeError, ValueError):
+                    stage, rule, magnitude, seconds, runs, is_last = line
+                    self.costs[(job, stage, rule, int(magnitude))] = Cost(float(seconds), int(runs))
+                    if is_last:
+                        self.chosen[(job, stage)] = rule
+
+
+def called(stage: str) -> str:
+    """What people call a stage."""
+    return "output" if stage == OUTPUT else f"stage {stage}"
 
 
 def _magnitude(rule: str, situation: Situation) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tidemill.engines.stages import texts
-from tidemill.engines.stages.choose import MERGE, Chooser, rules_of
+from tidemill.engines.stages.choose import MERGE, Chooser, called, rules_of
 from tidemill.engines.stages.layout import Layout
-from tidemill.sql.stages import OUTPUT, Stage
+from tidemill.sql.stages import Stage
 
 __all__ = ["described", "statements", "summary"]
 
@@ -20,26 +20,31 @@ _RULES = {
 
 
 def described(layout: Layout, chooser: Chooser, job: str) -> list[dict[str, Any]]:
-    """One entry a stage: `{stage, rule, how, reads, why, rules, cost_seconds, last}`."""
+    """One entry a stage: `{stage, rule, how, reads, key, why, rules, cost_seconds, costs, last}`.
+
+    `why` says why no cheaper rule fits, `rules` are those that the choice is between, `costs` what each has cost so far at
+    which size, `last` the one of the last run.
+    """
     return [_entry(chooser, job, stage) for stage in layout.stages]
 
 
 def _entry(chooser: Chooser, job: str, stage: Stage) -> dict[str, Any]:
     return {
-        "stage": _name(stage.name),
+        "stage": called(stage.name),
         "rule": stage.rule,
         "how": _how(stage),
-        "reads": [_name(leaf.removeprefix("@")) if leaf.startswith("@") else leaf for leaf in stage.region.leaves],
+        "reads": list(dict.fromkeys(_leaf(leaf) for leaf in stage.region.leaves)),
         "key": [column for _, column in stage.keys],
         "why": stage.reason,
         "rules": list(rules_of(stage)),
         "cost_seconds": chooser.measured(job, stage.name),
+        "costs": chooser.costs_of(job, stage.name),
         "last": chooser.chosen.get((job, stage.name), ""),
     }
 
 
-def _name(stage: str) -> str:
-    return "output" if stage == OUTPUT else f"stage {stage}"
+def _leaf(leaf: str) -> str:
+    return called(leaf.removeprefix("@")) if leaf.startswith("@") else leaf
 
 
 def _how(stage: Stage) -> str:
@@ -62,7 +67,7 @@ def statements(layout: Layout) -> list[dict[str, str]]:
 def _statements(layout: Layout, stage: Stage) -> dict[str, str]:
     types = layout.types[stage.name]
     every = range(len(stage.region.terms))
-    made = {"stage": _name(stage.name), "whole": texts.whole(stage, types)}
+    made = {"stage": called(stage.name), "whole": texts.whole(stage, types)}
     rules = rules_of(stage)
     if MERGE in rules:
         made["merge"] = texts.merged(stage, types, every, may_be_dirty=False)

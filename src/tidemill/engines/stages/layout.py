@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from tidemill.core.model import Asset, Column, Job
 from tidemill.core.ports import Table
@@ -36,6 +37,21 @@ class Layout:
     def asset_of(self, relation: str) -> str:
         """The asset behind a leaf."""
         return self.assets[relation[1:]] if relation.startswith("@") else relation
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON data."""
+        return {
+            "staged": Staged(self.stages).to_dict(),
+            "assets": dict(self.assets),
+            "types": {stage: dict(types) for stage, types in self.types.items()},
+            "tables": [[name, [asdict(column) for column in table.columns]] for name, table in self.tables.items()],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Layout:
+        """What `to_dict` gave."""
+        tables = {name: Table(name, tuple(Column(**column) for column in columns)) for name, columns in data["tables"]}
+        return cls(Staged.from_dict(data["staged"]).stages, data["assets"], data["types"], tables)
 
 
 def lay_out(

@@ -78,7 +78,7 @@ class Maintenance:
             rows=sum(self.reader.head(self.layout.asset_of(leaf)).rows for leaf in stage.region.leaves),
             is_anew=is_anew,
         )
-        with self.chooser.timing(self.work.job.name, situation) as rule:
+        with self.chooser.timing(self.work.job.name, situation, self.work.run) as rule:
             output = self._output(stage, rule, changed, situation)
             if isinstance(output, Changed) and isinstance(output.rows, pa.Table) and output.rows.num_rows <= KEYS_MAX:
                 self.lines[f"@{stage.name}"] = output.rows

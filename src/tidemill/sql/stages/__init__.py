@@ -1,6 +1,7 @@
 """Incremental plans: a canonical query cut into stages that are maintained from change sets."""
 
 from tidemill.sql.stages.cut import cut
+from tidemill.sql.stages.flatten import Opaque
 from tidemill.sql.stages.model import (
     DELTA,
     KEY,
@@ -25,6 +26,7 @@ __all__ = [
     "ROWS",
     "WEIGHT",
     "Accumulator",
+    "Opaque",
     "Region",
     "Stage",
     "Staged",

@@ -35,17 +35,14 @@ __all__ = ["cut"]
 _ROWS = exp.to_identifier(INPUT + ROWS, quoted=True)
 
 
-def cut(tree: exp.Query, retracting: Collection[str], key: tuple[str, ...] | None = None) -> Staged | None:
-    """The stages of a canonical query over placeholders; None where it can only be recomputed as a whole.
+def cut(tree: exp.Query, retracting: Collection[str], key: tuple[str, ...] | None = None) -> Staged:
+    """The stages of a canonical query over placeholders. Raises Opaque where it can only be recomputed as a whole.
 
     `retracting` are the inputs whose rows may change or go; `key` is the key of the output.
     """
     cutter = _Cutter(frozenset(retracting), key)
-    try:
-        tree = rewrite_joins(flatten(tree.copy()), cutter.fresh)
-        cutter.output_of(cutter.inline(rewrite_subqueries(tree, cutter.fresh)))
-    except Opaque:
-        return None
+    tree = rewrite_joins(flatten(tree.copy()), cutter.fresh)
+    cutter.output_of(cutter.inline(rewrite_subqueries(tree, cutter.fresh)))
     return Staged(tuple(cutter.stages))
 
 

@@ -21,6 +21,7 @@ from tidemill.sql.stages.names import fresh_column, home_of
 __all__ = ["aliased", "as_source", "has_aggregates", "has_windows", "is_grouped", "split_group", "ungrouped", "units"]
 
 _GROUPED = "tidemill_grouped"
+_SETS_OF_KEYS = (exp.Cube, exp.Rollup, exp.GroupingSets)
 _WRAPPERS = exp.Filter | exp.WithinGroup | exp.IgnoreNulls | exp.RespectNulls
 
 
@@ -73,7 +74,7 @@ def ungrouped(inner: exp.Select) -> exp.Select:
 def split_group(select: exp.Select, alias: str) -> exp.Select:
     """A SELECT that aggregates as two: the inner one groups and aggregates, the outer one does the rest."""
     group = select.args.get("group")
-    if group is not None and any(group.args.get(word) for word in ("rollup", "cube", "grouping_sets", "totals")):
+    if group is not None and any(isinstance(key, _SETS_OF_KEYS) for key in group.expressions):
         raise Opaque("it groups by several sets of keys (ROLLUP, CUBE, GROUPING SETS)")
     lift = _Lift(select, alias, list(group.expressions) if group is not None else [])
     outer = lift.outer()
