@@ -243,6 +243,7 @@ class Mill(ServedMachine):
 
     def status(self) -> Json:
         """Lag and freshness per asset and job, and the alarms."""
+        self._know_all()
         return reports.status(self.machine)
 
     def runs(self, *, job: str = "", state: str = "", run: str = "", limit: int = 100) -> list[Json]:
