@@ -47,6 +47,9 @@ COMMANDS: dict[str, dict[str, str]] = {
         "explain": "Say why a job runs, or does not.",
         "dead": "Look at dead letters.",
     },
+    "Prove": {
+        "reconcile": "Compare a table with its job's whole inputs, and mend it.",
+    },
     "Steer": {
         "mode": "Show or override a job's mode.",
         "pause": "Start no more runs of a job.",

@@ -19,7 +19,7 @@ from tidemill.core.errors import NotFound, OperatorError, UserError
 from tidemill.core.event import Defined, Landed, Paused, Requested, Resumed
 from tidemill.core.model import Asset, AssetKind, Job, Mode
 from tidemill.core.ports import Head, Receipt, RunRecord
-from tidemill.project import living, querying, reports, wiring
+from tidemill.project import living, querying, reconciling, reports, wiring
 from tidemill.project.alarms import alarms
 from tidemill.project.checking import drop_contradictions
 from tidemill.project.loading import load
@@ -272,6 +272,12 @@ class Mill(ServedMachine):
         """What would run, and how each job is maintained."""
         self._know_all()
         return reports.plan(self.machine)
+
+    def reconcile(
+        self, name: str, *, repair: bool = False, against: str = "", progress: Progress | None = None
+    ) -> Json:
+        """A job's rows beside what its whole inputs give, and the repair."""
+        return reconciling.reconcile(self.machine, name, repair=repair, against=against, progress=progress)
 
     # --------------------------------------------------------------------------------------- steering
 

@@ -88,6 +88,16 @@ class Operations(Protocol):
     def apply(self) -> Json:
         """Apply what waits for it (definitions under serve, held runs): `{applied: [...], released: [...]}`."""
 
+    def reconcile(
+        self, name: str, *, repair: bool = False, against: str = "", progress: Progress | None = None
+    ) -> Json:
+        """Compare a job's (or an asset's) rows with its transform over its whole inputs, at its own cursors:
+        `{equal, missing, extra, different, repaired, samples, copies, rebuilt, lag_changes}`.
+
+        `repair` commits the difference. `against` compares with an asset, a query or a file instead. `copies` counts what
+        differs in the copies of topics that the job reads, `rebuilt` are the readers that are made anew after a repair.
+        """
+
     def dead(self, *, asset: str = "", limit: int = 100) -> list[Json]:
         """Dead letters: `[{id, asset, job, stage, reason, payload, attempts, state}]`."""
 

@@ -9,20 +9,34 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
 import pyarrow as pa
 
-from tidemill.core.change import OFFSET, RID, Appended, Images, Replaced, Slice
+from tidemill.core.change import OFFSET, RID, Appended, ArrowStream, Images, Replaced, Slice, Statement
 from tidemill.core.model import AssetKind, Home, Job, Semantics
 from tidemill.core.ports import Plan, Store, Table, Transaction
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.rows import row_ids, table_of
 
-__all__ = ["COPY_CHANGES", "Mirrors"]
+__all__ = ["COPY_CHANGES", "Mending", "Mirrors"]
 
 _NOTHING = pa.schema([pa.field(RID, pa.string()), pa.field(OFFSET, pa.int64())])
 COPY_CHANGES = 25_000
 """Events copied at a time, so that memory stays flat."""
+
+
+class Mending(Transaction, Protocol):
+    """A transaction of the tables store that can also put right what was changed behind its log."""
+
+    def tidy(self, asset: str) -> int:
+        """Take away current rows that no log made, and count the rows anew; returns how many went."""
+
+    def empty(self, asset: str) -> None:
+        """Forget all rows of a mirror, history included, so that it is filled again from 0."""
+
+    def evaluate(self, statement: Statement) -> ArrowStream:
+        """The rows of a statement in this snapshot."""
 
 
 class Mirrors:
@@ -114,6 +128,18 @@ class Mirrors:
                 transaction.commit()
         finally:
             transaction.rollback()
+
+    def refill(self, topic: str, transaction: Mending, stops: Iterable[int]) -> None:
+        """Copy a topic's whole log again into its emptied mirror, which history at `stops` can be read from.
+
+        A mirror keeps one image a key and copied part; so a part ends wherever a reader stands.
+        """
+        transaction.empty(topic)
+        for stop in sorted(set(stops)):
+            have = transaction.head(topic).offset
+            if stop > have:
+                self.catch_up(topic, transaction, most=stop - have)
+        self.catch_up(topic, transaction)
 
     def catch_up(self, topic: str, transaction: Transaction, *, most: int = 0) -> int:
         """Copy what the mirror lacks, inside a transaction of the tables store; returns how much there is to commit.

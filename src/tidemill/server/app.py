@@ -28,7 +28,7 @@ from tidemill.server import metrics, openapi, rows
 from tidemill.server.answer import error_answer, json_answer
 from tidemill.server.bell import Bell
 from tidemill.server.body import Room, too_large
-from tidemill.server.calls import OWNERS, called, streamed
+from tidemill.server.calls import FOLLOWED, OWNERS, called, streamed
 from tidemill.server.committer import Committer
 from tidemill.server.counts import Counts
 from tidemill.server.door import Door, Endpoint
@@ -163,7 +163,7 @@ class _Routes:
         if name in OWNERS and not self._door.is_owner(request.headers):
             raise Forbidden(f"no key may do {name}", mend="do it on the machine of the server: tidemill keys")
         work = called(self._operations, name, await self._body(request), dict(request.query_params))
-        if name == "run":
+        if name in FOLLOWED:
             return streamed(work, self._runs)
         return json_answer(await self._in_thread(work))
 

@@ -3,7 +3,8 @@
 Rules of this file:
   * the table says every operation there is, with its arguments and their types; nothing else can be called;
   * arguments come as one JSON object, but for `emit`, whose body is the events and whose arguments stand in the address;
-  * `run` answers line by line: `{"progress": ...}` as often as there is any, then one `{"answer": ...}` or `{"error": ...}`.
+  * what is `FOLLOWED` answers line by line: `{"progress": ...}` as often as there is any, then one `{"answer": ...}` or
+    `{"error": ...}`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tidemill.core.errors import NotFound, UserError
 from tidemill.project.operations import Operations
 from tidemill.server.answer import error_value, json_bytes
 
-__all__ = ["ARGUMENTS", "OWNERS", "called", "streamed"]
+__all__ = ["ARGUMENTS", "FOLLOWED", "OWNERS", "called", "streamed"]
 
 ARGUMENTS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "add_key": {"key": str, "scopes": list},
@@ -41,6 +42,7 @@ ARGUMENTS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "pause": {"job": str},
     "plan": {},
     "query": {"sql": str},
+    "reconcile": {"name": str, "repair": bool, "against": str},
     "remove_key": {"key": str},
     "resume": {"job": str, "start": str},
     "retry": {"job": str},
@@ -50,6 +52,9 @@ ARGUMENTS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "status": {},
     "touch": {"asset": str, "version": str},
 }
+
+FOLLOWED = frozenset({"reconcile", "run"})
+"""Operations that report their progress while they work."""
 
 OWNERS = frozenset({"add_key", "keys", "remove_key", "rotate_key"})
 """Operations that no access key opens, lest a key make itself another: only who may read the owner's token has them."""
@@ -84,7 +89,7 @@ def _check(name: str, arguments: dict[str, Any]) -> None:
             raise UserError(f"{name} has no argument {word}", mend=f"its arguments are {', '.join(known) or 'none'}")
         if not isinstance(value, known[word]) or (known[word] is int and isinstance(value, bool)):
             raise UserError(f"{name}: {word} has the wrong type")
-    needed = next((word for word in ("asset", "job", "key", "run", "sql", "target") if word in known), "")
+    needed = next((word for word in ("asset", "job", "key", "name", "run", "sql", "target") if word in known), "")
     if needed and needed not in arguments and name not in ("dead", "runs"):
         raise UserError(f"{name} needs {needed}")
 

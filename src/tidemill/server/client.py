@@ -79,17 +79,13 @@ class RemoteMill:
 
     def run(self, jobs: Sequence[str] = (), *, force: bool = False, progress: Progress | None = None) -> Json:
         """See Operations."""
-        body = json.dumps({"jobs": list(jobs), "force": force}).encode()
-        last = None
-        with self._one_at_a_time:
-            for said in self._stream("run", body):
-                if "progress" not in said:
-                    last = said
-                elif progress:
-                    progress(said["progress"])
-        if last is not None:
-            return _answer(last)
-        raise OwnerLeft(f"process {self.pid} stopped before the run was done", mend="run it again")
+        return self._followed("run", progress, {"jobs": list(jobs), "force": force})
+
+    def reconcile(
+        self, name: str, *, repair: bool = False, against: str = "", progress: Progress | None = None
+    ) -> Json:
+        """See Operations."""
+        return self._followed("reconcile", progress, {"name": name, "repair": repair, "against": against})
 
     def query(self, sql: str) -> list[Json]:
         """See Operations."""
@@ -193,6 +189,19 @@ class RemoteMill:
             raise self._gone(name)
         said = _read(text)
         return said if answer.status == 200 else _answer(said)
+
+    def _followed(self, name: str, progress: Progress | None, arguments: dict[str, Any]) -> Any:
+        """A call that reports its progress before it answers."""
+        last = None
+        with self._one_at_a_time:
+            for said in self._stream(name, json.dumps(arguments, ensure_ascii=False).encode()):
+                if "progress" not in said:
+                    last = said
+                elif progress:
+                    progress(said["progress"])
+        if last is not None:
+            return _answer(last)
+        raise OwnerLeft(f"process {self.pid} stopped before the {name} was done", mend="ask again")
 
     def _stream(self, name: str, body: bytes) -> Iterator[dict[str, Any]]:
         answer = self._sent(name, body, "")

@@ -37,6 +37,7 @@ __all__ = [
     "given",
     "opening",
     "taken",
+    "unlogged",
 ]
 
 ROWS_NAME = "@rows"
@@ -185,6 +186,17 @@ def consolidated(source: Source, held: Held, *, is_checked: bool) -> str:
 def taken(held: Held, identities: str) -> str:
     """The SELECT of those of these identities that current rows have."""
     return f"SELECT {RID} FROM {table_name(held.asset)} WHERE {UNTIL} = {CURRENT} AND {RID} IN ({identities})"
+
+
+def unlogged(held: Held) -> str:
+    """The statement that takes away current rows which no write of ours can have made."""
+    current = f"{UNTIL} = {CURRENT}"
+    place = f"row_number() OVER (PARTITION BY {RID} ORDER BY {FROM}, rowid)"
+    second = f"SELECT rowid FROM {table_name(held.asset)} WHERE {current} QUALIFY {place} > 1"
+    return (
+        f"DELETE FROM {table_name(held.asset)} WHERE {current} "
+        f"AND ({RID} IS NULL OR {FROM} > {held.offset} OR rowid IN ({second}))"
+    )
 
 
 def _refusing(refused: str, others: int) -> str:

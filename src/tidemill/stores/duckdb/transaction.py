@@ -20,7 +20,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tidemill.core.change import OFFSET, RID, Appended, ArrowStream, Became, Changed, Output, Replaced, Slice, Statement
+from tidemill.core.change import (
+    OFFSET,
+    RID,
+    UNTIL,
+    Appended,
+    ArrowStream,
+    Became,
+    Changed,
+    Output,
+    Replaced,
+    Slice,
+    Statement,
+)
 from tidemill.core.errors import (
     BrokenJob,
     Conflict,
@@ -47,6 +59,7 @@ from tidemill.stores.duckdb.difference import (
     given,
     opening,
     taken,
+    unlogged,
 )
 from tidemill.stores.duckdb.few import (
     PARENTS_MAX,
@@ -57,7 +70,7 @@ from tidemill.stores.duckdb.few import (
     few_consolidated,
 )
 from tidemill.stores.duckdb.inputs import Inputs
-from tidemill.stores.duckdb.layout import Held, Known, create_asset, drop_asset, save
+from tidemill.stores.duckdb.layout import CURRENT, Held, Known, create_asset, drop_asset, save, table_name
 from tidemill.stores.duckdb.site import Site
 
 __all__ = ["DuckDBTransaction"]
@@ -184,6 +197,32 @@ class DuckDBTransaction:
                 f"{held.asset}: the key is not unique: {rows}", mend="make the key columns identify one row"
             )
         return changes
+
+    def tidy(self, asset: str) -> int:
+        """Take away current rows that no log made, and count the rows anew; returns how many went.
+
+        Those are rows that came by hand: a second one of an identity, one without an identity, one from beyond the head
+        (beyond the port: repair). Readers never saw them come, so they do not see them go.
+        """
+        session, held = self._open(), self._held(asset)
+        if held is None:
+            return 0
+        with self._breaking(is_writing=True):
+            self._end_images(asset)
+            gone = session.run(unlogged(held))
+            [(rows,)] = session.rows(f"SELECT count(*) FROM {table_name(asset)} WHERE {UNTIL} = {CURRENT}")
+        self._staged.tables[asset] = replace(held, rows=int(rows))
+        return gone
+
+    def empty(self, asset: str) -> None:
+        """Forget all rows of a mirror, history included, so that it is filled again from 0 (beyond the port: repair)."""
+        session, held = self._open(), self._held(asset)
+        if held is None or not held.is_mirror:
+            raise InvariantError(f"{asset} is no mirror: what it holds cannot be had again")
+        with self._breaking(is_writing=True):
+            session.run(f"DELETE FROM {table_name(asset)}")
+        self._staged.closings.pop(asset, None)
+        self._staged.tables[asset] = replace(held, offset=0, rows=0, closed=0)
 
     def settle(self, progress: Progress, expected: Progress | None) -> None:
         """See `Transaction.settle`."""

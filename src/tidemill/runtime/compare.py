@@ -1,0 +1,120 @@
+"""Comparing two sets of rows, row by row: what is missing, what is too much, what differs, with samples.
+
+Rules of this file:
+  * rows are bags: a row that is there twice and should be there once is one too many;
+  * a pair of a missing and a surplus row with the same key is one *different* row; without a key there are no pairs;
+  * values are compared as the store compares them: NULL is NULL, NaN is NaN, in the live table's own types.
+
+Theory of operation. One statement: both sides with weights +1 and -1, summed over equal rows; what does not cancel is
+grouped by key. It needs no order and no identity of rows, so it also finds rows that came by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tidemill.core.change import ORDINAL, PARENT, RID, WEIGHT, ArrowStream, Slice, Statement
+from tidemill.core.model import Column
+from tidemill.runtime.rows import dicts
+from tidemill.sql.bind import quoted
+from tidemill.sql.identity import key_identity
+
+__all__ = ["SAMPLES", "Comparison", "Sides", "compare"]
+
+SAMPLES = 5
+"""So many rows of each kind are shown."""
+
+LIVE, WANTED = "@live", "@wanted"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Counts of rows, and samples by kind: `missing` and `extra` are rows, `different` pairs `{expected, live}`."""
+
+    missing: int = 0
+    extra: int = 0
+    different: int = 0
+    samples: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether nothing was found."""
+        return self.count == 0
+
+    @property
+    def count(self) -> int:
+        """How many rows were found, of whatever kind."""
+        return self.missing + self.extra + self.different
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """What is compared: the rows that there are, the rows that there should be, and what pairs them.
+
+    `key` names columns; `by_identity` pairs rows by `_rid` (the wanted rows bring it, or parent and ordinal); with
+    neither only equal rows pair.
+    """
+
+    columns: tuple[Column, ...]
+    live: Slice | ArrowStream
+    wanted: Statement | ArrowStream
+    key: tuple[str, ...] | None = None
+    by_identity: str = ""
+
+
+def compare(sides: Sides, evaluate: Callable[[Statement], ArrowStream]) -> Comparison:
+    """What is between the two sides, computed by the store."""
+    relations: dict[str, Slice | ArrowStream] = {LIVE: sides.live}
+    if isinstance(sides.wanted, Statement):
+        wanted = f"({sides.wanted.sql.strip().rstrip(';')}\n)"
+        relations |= sides.wanted.relations
+    else:
+        wanted = quoted(f"@input:{WANTED}")
+        relations[WANTED] = sides.wanted
+    (row,) = dicts(evaluate(Statement(_text(sides, wanted), relations)))
+    samples = {kind: row[f"{kind}_rows"] or [] for kind in ("missing", "extra", "different")}
+    return Comparison(row["missing"], row["extra"], row["different"], samples)
+
+
+def given_identity(names: Sequence[str]) -> str:
+    """The SQL of the identity that rows bring which belong to a row of an input, as the stores make it."""
+    if RID in names or PARENT not in names:
+        return RID
+    if ORDINAL not in names:
+        return PARENT
+    is_plain = f"{ORDINAL} = 0 AND NOT contains({PARENT}, '/')"
+    return f"CASE WHEN {is_plain} THEN {PARENT} ELSE {PARENT} || '/' || {ORDINAL} END"
+
+
+def _text(sides: Sides, wanted: str) -> str:
+    names = [quoted(column.name) for column in sides.columns]
+    typed = ", ".join(f"CAST({quoted(c.name)} AS {c.type}) AS {quoted(c.name)}" for c in sides.columns)
+    pair = key_identity([column.name for column in sides.columns] if sides.key is None else sides.key)
+    live_pair, wanted_pair = (RID, sides.by_identity) if sides.by_identity else (pair, pair)
+    shown = ", ".join(f"{name} := {name}" for name in names) or "nothing := NULL"
+    sides_of = (
+        f"SELECT {typed}, {wanted_pair} AS _pair, 1 AS {WEIGHT} FROM {wanted} "
+        f"UNION ALL SELECT {', '.join(names)}, {live_pair} AS _pair, -1 FROM {quoted(f'@input:{LIVE}')}"
+    )
+    lines = f"SELECT {', '.join([*names, '_pair'])}, sum({WEIGHT}) AS {WEIGHT} FROM ({sides_of}) GROUP BY ALL"
+    pairs = (
+        f"SELECT _pair, coalesce(sum({WEIGHT}) FILTER ({WEIGHT} > 0), 0)::BIGINT AS _more, "
+        f"coalesce(-sum({WEIGHT}) FILTER ({WEIGHT} < 0), 0)::BIGINT AS _less, "
+        f"any_value(_row) FILTER ({WEIGHT} > 0) AS expected, any_value(_row) FILTER ({WEIGHT} < 0) AS live "
+        f"FROM (SELECT *, struct_pack({shown}) AS _row FROM ({lines}) WHERE {WEIGHT} <> 0) GROUP BY _pair"
+    )
+    return (
+        f"WITH _pairs AS MATERIALIZED ({pairs}) SELECT "
+        "coalesce(sum(greatest(_more - _less, 0)), 0)::BIGINT AS missing, "
+        "coalesce(sum(greatest(_less - _more, 0)), 0)::BIGINT AS extra, "
+        "coalesce(sum(least(_more, _less)), 0)::BIGINT AS different, "
+        f"{_sample('expected', '_more > _less')} AS missing_rows, {_sample('live', '_less > _more')} AS extra_rows, "
+        f"{_sample('struct_pack(expected := expected, live := live)', '_more > 0 AND _less > 0')} AS different_rows "
+        "FROM _pairs"
+    )
+
+
+def _sample(value: str, where: str) -> str:
+    return f"(SELECT list(_s) FROM (SELECT {value} AS _s FROM _pairs WHERE {where} ORDER BY _pair LIMIT {SAMPLES}))"
