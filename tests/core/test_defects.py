@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.core.jobs import GATE, job
@@ -359,3 +361,59 @@ def test_asking_for_one_job_makes_no_other_due() -> None:
     assert not world.state.readiness("k", world.at).is_ready
     assert world.tick() == ["k"]
     assert world.at == 1_300.0
+
+
+def _reader_that_waits_for_a_rebuild() -> World:
+    """`r` has to be rebuilt, and waits for `u`, which is rebuilt first."""
+    world = World.of(job("u", ["a"], ["b"]), job("r", ["b", "t"], ["c"]))
+    world.land("a", "t")
+    world.quiet()
+    world.define(job("u", ["a"], ["b"], version="2"))
+    world.arrive("t", generation=2)
+    assert world.tell("t") == []
+    assert set(world.running) == {"u"}
+    return world
+
+
+def test_a_reader_does_not_wait_for_the_rebuild_of_a_job_that_is_removed() -> None:
+    world = _reader_that_waits_for_a_rebuild()
+    assert world.remove("u") == ["r"]
+
+
+def test_a_reader_does_not_wait_for_the_rebuild_of_a_job_that_is_as_it_was_again() -> None:
+    world = _reader_that_waits_for_a_rebuild()
+    assert world.define(job("u", ["a"], ["b"])) == ["r"]
+
+
+def test_a_reader_does_not_wait_for_the_rebuild_of_a_job_that_writes_something_else_now() -> None:
+    world = _reader_that_waits_for_a_rebuild()
+    assert world.define(job("u", ["a"], ["other"], version="2")) == ["r"]
+
+
+def test_a_reader_starts_when_a_run_of_an_earlier_definition_is_what_its_feeder_needs() -> None:
+    world = _reader_that_waits_for_a_rebuild()
+    world.define(job("u", ["a"], ["b"], version="3"))
+    assert world.define(job("u", ["a"], ["b"], version="2")) == []
+    world.running.pop("u")
+    assert world.do(Finished("u", Progress("u", "2", {"a": 1}, {"a": 1}), {}, world.at)) == ["r"]
+
+
+@pytest.mark.parametrize(
+    ("details", "may_take_news"),
+    [
+        ({}, True),
+        ({"mode": Mode.BATCH}, True),
+        ({"when": "each"}, False),
+        ({"schedule": "2"}, False),
+        ({"gate": GATE}, False),
+        ({"after_seconds": 60.0}, False),
+    ],
+)
+def test_a_rebuild_may_go_on_to_the_heads_only_where_a_run_might(details: dict[str, Any], may_take_news: bool) -> None:
+    world = World.of(job("j", ["a", "x"], ["b"], **details))
+    world.land("a", "x")
+    world.quiet()
+    world.define(job("j", ["a", "x"], ["b"], version="2", **details), is_paused=True)
+    world.land("a")
+    world.resume("j")
+    assert [(start.is_rebuild, start.may_take_news) for start in world.starts[-1:]] == [(True, may_take_news)]

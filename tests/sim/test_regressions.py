@@ -170,6 +170,55 @@ HISTORIES = {
         (JobSpec("j0", "map", "run", ("append",), "x0"),),
         (Trouble("j0", 2), Emit("append", (("a", 1, 0),)), Settle(), Emit("append", (("b", 2, 0),)), Settle()),
     ),
+    "a job that stops at a bad row is rebuilt once the row is mended": History(
+        (UPSERT,),
+        (JobSpec("j1", "map", "sql", ("upsert",), "t1", factor=2, poison=2, max_changes=1, on_error="stop"),),
+        (
+            Emit("upsert", (("a", 23, 1), ("c", 22, 2), ("d", 11, 3), ("d", 10, 4), ("b", 7, 5))),
+            Settle(),
+            Emit("upsert", (("c", 29, 6),), told="lost"),
+            Emit("upsert", (("a", 15, 7), ("c", 7, 8))),
+            Settle(),
+            Define(JobSpec("j1", "map", "sql", ("upsert",), "t1", factor=3, poison=9, max_changes=1, on_error="stop")),
+        ),
+    ),
+    "a correction that was broken and then withdrawn takes no value back": History(
+        (FILES,),
+        (JobSpec("j0", "map", "run", ("files",), "x0", mode="batch", gate=GateSpec("06:00", "fail", "hold")),),
+        (
+            PutFile("files", "2024-03-04", "s1", (("d", 28), ("d", 6))),
+            PutFile("files", "2024-03-04", "s2", (("b", 21), ("c", 23), ("b", 26))),
+            LookAtFiles("files"),
+            Settle(),
+            PutFile("files", "2024-03-04", "s2", None),
+            LookAtFiles("files", told="lost"),
+            RemoveFile("files", "2024-03-04", "s2"),
+        ),
+    ),
+    "a person is asked again about what a job does once it may take more": History(
+        (APPEND,),
+        (
+            JobSpec(
+                "j2",
+                "keep",
+                "sql",
+                ("append",),
+                "t2",
+                factor=2,
+                poison=6,
+                mode="microbatch",
+                max_changes=2,
+                on_error="stop",
+            ),
+            JobSpec("j3", "map", "run", ("t2",), "x3", mode="batch", max_changes=5, hold_above=2),
+        ),
+        (
+            Emit("append", (("c", 6, 0),)),
+            Emit("append", (("a", 12, 0),), told="lost"),
+            Emit("append", (("d", 13, -600),), told="twice"),
+            Define(JobSpec("j2", "keep", "sql", ("append",), "t2", factor=2, poison=6, when="any", max_changes=1)),
+        ),
+    ),
 }
 
 

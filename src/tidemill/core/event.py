@@ -170,7 +170,11 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Perform a run of the job. `run` is "" for a new one, else the id of the run that is tried again."""
+    """Perform a run of the job. `run` is "" for a new one, else the id of the run that is tried again.
+
+    A rebuild makes the result anew at the job's cursors. Where that meets a row it cannot process, and the readiness
+    allows it (`may_take_news`), it is made at the heads (`takes_news`): the row may have been mended since.
+    """
 
     job: str
     attempt: int
@@ -183,6 +187,8 @@ class Start:
     on_offset: int | None = None
     is_rebuild: bool = False
     is_forced: bool = False
+    may_take_news: bool = False
+    takes_news: bool = False
     priority: int = 0
 
 

@@ -7,6 +7,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -105,3 +106,15 @@ class JobState:
             self.looking = Looking.STALE
         elif self.looking is Looking.ANSWERED:
             self.looking = Looking.NO
+
+    def lacks_news(self, news: Set[str], absent: Sequence[str]) -> str:
+        """Why changes in these inputs, and inputs that nothing came to yet, do not satisfy `when`; "" where they do."""
+        if self.condition == "all" and absent:
+            return f"waits for the first arrival of {', '.join(absent)}"
+        if not news and not (self.job.gate is not None and self.has_run):
+            return "no input has news"
+        if self.condition == "each" and len(news) < len(set(self.job.inputs)):
+            return f"waits for news in {', '.join(a for a in self.job.inputs if a not in news)} (each)"
+        if isinstance(self.condition, when.Condition) and not when.holds(self.condition, news):
+            return f"waits for news that fits `when: {self.job.when}`"
+        return ""

@@ -154,12 +154,12 @@ def _on_finished(state: State, event: Finished, commands: list[Command]) -> None
     state.active.discard(event.job)
     job = state.jobs.get(event.job)
     if job is not None:
-        was_rebuild = job.started is not None and job.started.is_rebuild
+        was_rebuild = job.started is None or job.started.is_rebuild
         job.take(event.progress)
         _rest(state, job)
         job.reason, job.attempt, job.run = "", 0, ""
         if was_rebuild:
-            _judge_readers(state, job, event.at, commands)
+            _judge_readers(state, job.job, event.at, commands)
         # Before the job starts again on later news: its readers must not wait for that.
         _tick_off_after(state, event.job, event.at, commands)
         _judge(state, job, event.at, commands)
@@ -194,12 +194,13 @@ def _on_failed(state: State, event: Failed, commands: list[Command]) -> None:
         job.is_forced = job.is_forced or (job.started is not None and job.started.is_forced)
         job.attempt, job.run, job.reason = 0, "", ""
         _rest(state, job)
+        _judge_readers(state, job.job, event.at, commands)
     elif is_retry:
         job.run, job.reason = event.run, event.reason
         job.phase, job.retry_at = Phase.RETRYING, event.at + verdict.wait_seconds
     else:
         _hold(state, job, event, commands)
-        _judge_readers(state, job, event.at, commands)
+        _judge_readers(state, job.job, event.at, commands)
     _tick_off_after(state, event.job, event.at, commands)
     _judge(state, job, event.at, commands)
 
@@ -230,6 +231,7 @@ def _on_defined(state: State, event: Defined, commands: list[Command]) -> None:
     condition = _condition(event.job)
     state.mapping.add(event.job)
     job = state.jobs.get(name)
+    before = job.job if job is not None else None
     if job is None:
         # A run of a removed job may still be going on: it must end before the job starts again.
         phase = Phase.RUNNING if name in state.active else Phase.IDLE
@@ -245,6 +247,8 @@ def _on_defined(state: State, event: Defined, commands: list[Command]) -> None:
         _pause(state, job)
     _judge(state, job, event.at, commands)
     _wait_anew(state, name, event.at, commands)
+    if before is not None:
+        _judge_readers(state, before, event.at, commands)
 
 
 def _redefine(state: State, job: JobState, definition: Job, condition: when.Condition | str) -> None:
@@ -271,6 +275,8 @@ def _on_removed(state: State, event: Removed, commands: list[Command]) -> None:
     if job is not None and job.phase is not Phase.RUNNING:
         state.active.discard(event.job)
     _wait_anew(state, event.job, event.at, commands)
+    if job is not None:
+        _judge_readers(state, job.job, event.at, commands)
 
 
 def _on_looked(state: State, event: Looked, commands: list[Command]) -> None:
@@ -302,7 +308,7 @@ def _on_paused(state: State, event: Paused, commands: list[Command]) -> None:
     if job is None:
         return
     _pause(state, job)
-    _judge_readers(state, job, event.at, commands)
+    _judge_readers(state, job.job, event.at, commands)
     _tick_off_after(state, event.job, event.at, commands)
 
 
@@ -410,6 +416,7 @@ def _try_again(state: State, job: JobState, at: float, commands: list[Command]) 
         at=at,
         run=job.run,
         is_rebuild=_needs_rebuild(state, job),
+        may_take_news=_may_take_news(state, job, at),
         priority=job.job.priority,
     )
     if command.is_rebuild:
@@ -428,8 +435,8 @@ def _leave_hold(state: State, job: JobState, at: float) -> None:
 
 
 def _start(state: State, job: JobState, readiness: Readiness, at: float, commands: list[Command]) -> None:
+    is_rebuild, may_take_news = _needs_rebuild(state, job), _may_take_news(state, job, at)
     state.waits.end(job.job.name)
-    is_rebuild = _needs_rebuild(state, job)
     looked = job.looked if job.is_looked_at and not is_rebuild else None
     job.phase, job.attempt, job.run, job.reason = Phase.RUNNING, 1, "", ""
     state.active.add(job.job.name)
@@ -444,6 +451,7 @@ def _start(state: State, job: JobState, readiness: Readiness, at: float, command
         on_offset=state.head(job.job.on) if job.job.on and not is_rebuild else None,
         is_rebuild=is_rebuild,
         is_forced=job.is_forced,
+        may_take_news=may_take_news,
         priority=job.job.priority,
     )
     job.started, job.is_forced = command, False
@@ -475,8 +483,21 @@ def _due(state: State, job: JobState, at: float, looked: Looked | None = None) -
         return Readiness(True, ("its definition or an input's columns changed: rebuilt beside",))
     if job.is_forced:
         return Readiness(True, ("forced by a person",))
+    return _due_for_news(state, job, at, looked)
+
+
+def _may_take_news(state: State, job: JobState, at: float) -> bool:
+    """Whether a rebuild may go on to the heads, for a run of this moment might have taken what is new there."""
+    if not _needs_rebuild(state, job) or job.is_looked_at or job.job.on or not _due_for_news(state, job, at).is_ready:
+        return False
+    is_settled = job.condition != "all" or state.waits.is_over(job.job, state.turn, _unsettled(state, at))
+    state.waits.end(job.job.name)
+    return is_settled
+
+
+def _due_for_news(state: State, job: JobState, at: float, looked: Looked | None = None) -> Readiness:
     news = {asset for asset in job.job.inputs if state.head(asset) > job.cursors.get(asset, 0)}
-    held_back = _lacks_news(state, job, news)
+    held_back = job.lacks_news(news, [asset for asset in job.job.inputs if not state.head(asset)])
     if held_back:
         return Readiness(False, (held_back,))
     if job.job.on and state.head(job.job.on) <= job.cursors.get(on_cursor(job.job.on), 0):
@@ -500,26 +521,10 @@ def _changed_feeder(state: State, job: JobState) -> str:
     return ""
 
 
-def _judge_readers(state: State, job: JobState, at: float, commands: list[Command]) -> None:
+def _judge_readers(state: State, job: Job, at: float, commands: list[Command]) -> None:
     """A rebuild that readers may wait for is over, or will not happen: judge them even if nothing moved."""
-    readers = {name: None for asset in job.job.outputs for name in state.mapping.readers.get(asset, ())}
+    readers = {name: None for asset in job.outputs for name in state.mapping.readers.get(asset, ())}
     _judge_all(state, readers, at, commands)
-
-
-def _lacks_news(state: State, job: JobState, news: set[str]) -> str:
-    """Why the inputs' changes do not satisfy `when`; "" where they do."""
-    condition = job.condition
-    if condition == "all":
-        absent = [asset for asset in job.job.inputs if not state.head(asset)]
-        if absent:
-            return f"waits for the first arrival of {', '.join(absent)}"
-    if not news and not (job.job.gate is not None and job.has_run):
-        return "no input has news"
-    if condition == "each" and len(news) < len(set(job.job.inputs)):
-        return f"waits for news in {', '.join(a for a in job.job.inputs if a not in news)} (each)"
-    if isinstance(condition, when.Condition) and not when.holds(condition, news):
-        return f"waits for news that fits `when: {job.job.when}`"
-    return ""
 
 
 def _moment(state: State, job: JobState) -> float:

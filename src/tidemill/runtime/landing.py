@@ -132,7 +132,7 @@ class Landing:
             for path in gone:
                 self._retract(transaction, path, landed)
             for path in given_up:
-                self._note(transaction, SourceFile(path, 0, ""), "", "removed", "")
+                self._give_up(transaction, known[path], landed)
             landed.head = transaction.head(self.asset.name)
             if landed.taken or landed.rejected or given_up:
                 landed.head = transaction.commit().get(self.asset.name, landed.head)
@@ -149,7 +149,7 @@ class Landing:
             return
         except UpstreamError as error:
             landed.rejected[file.path] = str(error)
-            self._note(transaction, file, "", "rejected", str(error))
+            self._note(transaction, file, str(before["hash"]) if before is not None else "", "rejected", str(error))
             return
         if before is None or before["hash"] != digest or before["state"] != "landed":
             landed.rows += self._write(transaction, file, self._binary(file, digest) if self._is_binary else rows)
@@ -175,6 +175,14 @@ class Landing:
         transaction.write(self.asset.name, Replaced(empty, [path]))
         self._note(transaction, SourceFile(path, 0, ""), "", "gone", "")
         landed.taken.append(path)
+
+    def _give_up(self, transaction: Transaction, rejected: Mapping[str, object], landed: Landed) -> None:
+        """A rejected file was taken away: what had landed of it before stands, and is there for gates again."""
+        path, digest = str(rejected["path"]), str(rejected["hash"])
+        partition = dict(part.split("\x1f", 1) for part in str(rejected["partition"]).split("\x1e") if part)
+        self._note(transaction, SourceFile(path, 0, "", partition), digest, "landed" if digest else "removed", "")
+        if digest:
+            landed.taken.append(path)
 
     def _note(self, transaction: Transaction, file: SourceFile, digest: str, state: str, reason: str) -> None:
         partition = "\x1e".join(f"{name}\x1f{value}" for name, value in file.partition.items())

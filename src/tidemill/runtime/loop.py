@@ -18,7 +18,7 @@ import functools
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from tidemill.core.errors import DefinitionError, TidemillError
@@ -327,9 +327,23 @@ class Loop:
             return services.performer.perform(start, run, exclusive=exclusive)
         except Exception as error:
             job = services.performer.catalog.jobs[start.job]
-            if job.on_error is OnError.STOP or not is_of_transform(error):
+            if not is_of_transform(error):
                 raise
-            return perform_without_poison(services.performer, start, run, error, services.counts_from(start.job))
+            if job.on_error is OnError.PARK:
+                return perform_without_poison(services.performer, start, run, error, services.counts_from(start.job))
+            if not start.may_take_news:
+                raise
+            return self._perform_at_heads(start, run, error, exclusive=exclusive)
+
+    def _perform_at_heads(self, start: Start, run: str, original: Exception, *, exclusive: bool) -> Done:
+        """A rebuild that met a bad row at its cursors: what came since may have mended it. Else raises `original`."""
+        onward = replace(start, takes_news=True)
+        try:
+            return self._services.performer.perform(onward, run, exclusive=exclusive)
+        except Exception as error:
+            if is_of_transform(error):
+                raise original from error
+            raise
 
     # ------------------------------------------------------------------------------------------ outcomes
 

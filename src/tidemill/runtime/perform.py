@@ -291,7 +291,7 @@ class _Run:
         if self._is_rebuild(before, known):
             pace.ranges(self.job, cursors, heads)
             return {
-                asset: (0, heads[asset] if self._is_new_log(before, asset, known) else cursors.get(asset, 0))
+                asset: (0, heads[asset] if self._goes_to_head(before, asset, known) else cursors.get(asset, 0))
                 for asset in self.job.inputs
             }
         ends = self.parking.ends or self.start.ends
@@ -313,6 +313,9 @@ class _Run:
             return self.start.is_rebuild
         has_new_log = any(self._is_new_log(before, asset, heads) for asset in self.job.inputs)
         return before.version != self.job.version or has_new_log
+
+    def _goes_to_head(self, before: Progress | None, asset: str, heads: Mapping[str, Head]) -> bool:
+        return self.start.takes_news or self._is_new_log(before, asset, heads)
 
     def _is_new_log(self, before: Progress | None, asset: str, heads: Mapping[str, Head]) -> bool:
         generation = heads[asset].generation
@@ -422,7 +425,7 @@ class _Run:
             cursors,
             {asset: head.generation for asset, head in heads.items()},
             self.run,
-            before.served_at if rebuilds and before is not None else self.start.at,
+            before.served_at if rebuilds and before is not None and not self.start.takes_news else self.start.at,
             succeeded=was or (took and not self.parking.is_everything),
         )
 

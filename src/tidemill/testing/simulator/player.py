@@ -284,6 +284,7 @@ class Player:
         self.let_time_pass()
         self._let_all_go()
         self._uncap()
+        self._let_all_go()
 
     def _let_all_go(self) -> None:
         """Each run that touches too much outside waits for a person, who lets one go after the other."""
