@@ -27,12 +27,13 @@ Describe = Callable[[str, Mapping[str, tuple[Column, ...]]], tuple[Column, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The stages of one job, with the asset of each (by stage name) and its column types."""
+    """The stages of one job, with the asset of each (by stage name), its column types, and those of the inputs."""
 
     stages: tuple[Stage, ...]
     assets: Mapping[str, str]
     types: Mapping[str, Mapping[str, str]]
     tables: Mapping[str, Table]
+    inputs: Mapping[str, Mapping[str, str]]
 
     def asset_of(self, relation: str) -> str:
         """The asset behind a leaf."""
@@ -44,6 +45,7 @@ class Layout:
             "staged": Staged(self.stages).to_dict(),
             "assets": dict(self.assets),
             "types": {stage: dict(types) for stage, types in self.types.items()},
+            "inputs": {asset: dict(types) for asset, types in self.inputs.items()},
             "tables": [[name, [asdict(column) for column in table.columns]] for name, table in self.tables.items()],
         }
 
@@ -51,7 +53,7 @@ class Layout:
     def from_dict(cls, data: Mapping[str, Any]) -> Layout:
         """What `to_dict` gave."""
         tables = {name: Table(name, tuple(Column(**column) for column in columns)) for name, columns in data["tables"]}
-        return cls(Staged.from_dict(data["staged"]).stages, data["assets"], data["types"], tables)
+        return cls(Staged.from_dict(data["staged"]).stages, data["assets"], data["types"], tables, data["inputs"])
 
 
 def lay_out(
@@ -75,4 +77,5 @@ def lay_out(
         assets[stage.name], known[f"@{stage.name}"] = asset, mine
         types[stage.name] = {column.name: column.type for column in mine}
         tables[asset] = Table(asset, mine)
-    return Layout(staged.stages, assets, types, tables)
+    shapes = {name: {column.name: column.type for column in asset.columns} for name, asset in inputs.items()}
+    return Layout(staged.stages, assets, types, tables, shapes)

@@ -29,6 +29,7 @@ from tidemill.engines.stages.choose import MERGE, SMALL_CHANGES, TERMS, WHOLE, C
 from tidemill.engines.stages.few import KEYS_MAX, merge_few
 from tidemill.engines.stages.layout import Layout
 from tidemill.sql.bind import quoted
+from tidemill.sql.faithful import is_faithful
 from tidemill.sql.identity import key_identity
 from tidemill.sql.stages import DELTA, NEW, OLD, OUTPUT, WEIGHT, Stage
 
@@ -199,10 +200,16 @@ class Maintenance:
                 asset = self.layout.assets[stage.name]
                 relations[name] = Slice(asset, 0, self.reader.head(asset).offset, Images.STATE)
             elif name[0] in (NEW, OLD, DELTA) and name[1:].isdigit():
-                text = self._bind(text, relations, name, stage.region.leaves[int(name[1:])])
+                leaves = stage.region.leaves
+                text = self._bind(text, relations, name, leaves[int(name[1:])], is_joined=len(leaves) > 1)
         return Statement(text, relations)
 
-    def _bind(self, text: str, relations: Relations, name: str, leaf: str) -> str:
+    def _bind(self, text: str, relations: Relations, name: str, leaf: str, *, is_joined: bool) -> str:
+        """Say what a relation of the text is; returns the text, which says more of some.
+
+        A few changes that are joined are read first: DuckDB then knows how few they are, and looks up instead of hashing
+        what they are joined with.
+        """
         asset, (from_, to) = self.layout.asset_of(leaf), self.ranges[leaf]
         was, now = self.work.excluding_before.get(leaf, ()), self.work.excluding.get(leaf, ())
         if name[0] == NEW:
@@ -214,7 +221,12 @@ class Maintenance:
             types = self.layout.types[leaf[1:]]
             return text.replace(quoted(f"@input:{name}"), texts.as_typed(quoted(f"@input:{name}"), types))
         else:
-            relations[name] = Slice(asset, from_, to, Images.CHANGES, excluding=now if was == now else ())
+            part = Slice(asset, from_, to, Images.CHANGES, excluding=now if was == now else ())
+            types = self.layout.types[leaf[1:]] if leaf.startswith("@") else self.layout.inputs[leaf]
+            if was == now and is_joined and to - from_ <= KEYS_MAX and all(map(is_faithful, types.values())):
+                relations[name] = self.reader.read(part)
+                return text.replace(quoted(f"@input:{name}"), texts.as_typed(quoted(f"@input:{name}"), types))
+            relations[name] = part
             if was != now:
                 return text.replace(quoted(f"@input:{name}"), _without_parked(quoted(f"@input:{name}"), was, now))
         return text

@@ -15,12 +15,13 @@ import pyarrow as pa
 
 from tidemill.core.change import OFFSET, ORDINAL, PARENT, RID, UNTIL, WEIGHT, ArrowStream, Images, Slice, Statement
 from tidemill.core.errors import NotFound
+from tidemill.sql.faithful import is_faithful
 from tidemill.stores.duckdb.changes import IMAGES_MAX, consolidated, scan
 from tidemill.stores.duckdb.database import Session, in_memory, literal, quoted, table_of
 from tidemill.stores.duckdb.difference import ROWS_NAME, Source
 from tidemill.stores.duckdb.layout import CURRENT, Held, table_name
 from tidemill.stores.duckdb.slices import Gated, check, gate_of, has_old_images, relation
-from tidemill.stores.duckdb.values import ROWS_MAX, as_values, is_faithful
+from tidemill.stores.duckdb.values import ROWS_MAX, as_values
 
 __all__ = ["INPUT_PREFIX", "PLACE", "Inputs"]
 
@@ -55,7 +56,7 @@ class Inputs:
     def slice(self, part: Slice) -> str:
         """A slice as a SELECT."""
         held = self._held(part)
-        if has_old_images(part, held) and all(is_faithful(column) for column in held.columns):
+        if has_old_images(part, held) and all(is_faithful(column.type) for column in held.columns):
             table = self._small(part, held)
             if table is not None:
                 return self._typed(table, held)

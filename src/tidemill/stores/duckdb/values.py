@@ -10,16 +10,14 @@ reading them as part of the statement's text costs a tenth of that. A realtime r
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
 
-from tidemill.core.model import Column
 from tidemill.stores.duckdb.database import literal, quoted
 
-__all__ = ["ROWS_MAX", "as_rows", "as_values", "is_faithful"]
+__all__ = ["ROWS_MAX", "as_rows", "as_values"]
 
 ROWS_MAX = 32
 BYTES_MAX = 65_536
@@ -37,18 +35,6 @@ _PLAIN: dict[Any, tuple[str, Callable[[Any], str]]] = {
     pa.date32(): ("DATE", str),
     pa.timestamp("us"): ("TIMESTAMP", str),
 }
-
-
-_FAITHFUL = re.compile(
-    r"(boolean|(u?)(tinyint|smallint|integer|bigint)|real|float|double|varchar|blob|date|uuid|json"
-    r"|decimal\(\d+, ?\d+\)|timestamp|timestamptz|timestamp with time zone)(\[\])*",
-    re.IGNORECASE,
-)
-
-
-def is_faithful(column: Column) -> bool:
-    """Whether a column's values survive the way through Arrow and back by a cast."""
-    return _FAITHFUL.fullmatch(column.type) is not None
 
 
 def as_values(name: str, table: Any) -> str | None:
