@@ -227,6 +227,7 @@ class Job:
 
     `transform` is what the engine needs: the canonical SQL, `file.py:function`, or the command as JSON.
     `version` identifies the transform: another version means another result (rule 24).
+    `by` are the columns of the input by whose values a Python function is called, once for all rows of each (none: ()).
     `watches` are assets that list the members which complete its gate: their changes make it look again.
     `when` is "" (the mode's default), "any", "all", "each" or an expression over inputs with `&` and `|`.
     `home` is the store of the outputs; `rebuilds` whether another version makes the result anew, or only goes on
@@ -243,6 +244,7 @@ class Job:
     mode: Mode = Mode.BATCH
     materialized: Materialized = Materialized.TABLE
     key: tuple[str, ...] | None = None
+    by: tuple[str, ...] = ()
     columns: tuple[Column, ...] = ()
     home: Home = Home.TABLES
     rebuilds: bool = True

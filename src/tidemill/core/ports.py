@@ -289,7 +289,8 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How an engine will maintain a job: `rowwise` (outputs belong to input rows), or `recompute` and difference.
+    """How an engine will maintain a job: `rowwise` (outputs belong to input rows), `keyed` (to the input rows of one key),
+    `incremental` (in stages), or `recompute` and difference.
 
     `columns` and `key` shape the output table; `reason` says why a SQL job is not row-wise. `is_mirrored` asks for the
     topics among the inputs to be read from their typed mirrors in the tables store. `tables` gives the shapes of the

@@ -2,7 +2,7 @@
 
 Rules of this file:
   * a version hashes what rule 24 lists: the canonical SQL or the function's own source, `version=`, inputs, outputs,
-    key, takes, materialized and gate; a word that only says *when* (mode, schedule, retries) is not in it;
+    key, takes, by, materialized and gate; a word that only says *when* (mode, schedule, retries) is not in it;
   * a function's source is compared as a syntax tree without decorators, docstring, comments and layout, so that
     moving or documenting a function rebuilds nothing.
 """
@@ -44,7 +44,8 @@ class Draft:
         gated = [job.gate.column, job.gate.on_late] if job.gate else None
         key = None if job.key is None else list(job.key)
         listed = [list(job.inputs), list(job.outputs), key, job.takes, job.materialized, gated]
-        text = json.dumps([self.material, *listed, self.mark, stars], ensure_ascii=False)
+        by = [list(job.by)] if job.by else []
+        text = json.dumps([self.material, *listed, self.mark, stars, *by], ensure_ascii=False)
         return replace(job, version=hashlib.sha256(text.encode()).hexdigest()[:32])
 
 

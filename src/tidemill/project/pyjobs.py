@@ -151,6 +151,7 @@ def built(
         takes=takes,
         transform=f"{file}:{definition.function.__qualname__}",
         version="",
+        by=definition.by,
         columns=columns,
         place=place,
         **found,

@@ -48,6 +48,9 @@ __all__ = [
     "status",
 ]
 
+_TOLD_BY_REASON = ("incremental", "keyed")
+"""Kinds of plans whose reason says how the job is maintained."""
+
 T = TypeVar("T")
 
 
@@ -269,7 +272,7 @@ def _maintained(job: Job, made: Plan | None) -> str:
     if made.kind == "rowwise":
         return "row by row: only rows that changed are computed"
     cap = ", max_changes does not apply" if job.max_changes else ""
-    return f"{made.reason if made.kind == 'incremental' else 'recompute and difference'}{cap}"
+    return f"{made.reason if made.kind in _TOLD_BY_REASON else 'recompute and difference'}{cap}"
 
 
 def _why_whole(job: Job, made: Plan | None) -> str:

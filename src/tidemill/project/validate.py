@@ -215,13 +215,14 @@ def _topics_written(loaded: Definitions, _: PlaceOfInput) -> Iterator[Finding]:
     for job in loaded.jobs.values():
         for name in job.outputs:
             asset = loaded.assets[name]
-            if asset.kind is AssetKind.TOPIC and asset.semantics is Semantics.APPEND and not job.is_outside:
+            is_append = asset.semantics is Semantics.APPEND
+            if asset.kind is AssetKind.TOPIC and not job.is_outside and (is_append or job.by):
                 reason = _retracts(job, loaded)
                 if reason:
                     yield (
-                        f"job {job.name} can take rows back ({reason}), and {name} is an append topic",
+                        f"job {job.name} can take rows back ({reason}), and {name} is {'an append' if is_append else 'a'} topic",
                         job.place,
-                        "write a table, or make the topic upsert with a key",
+                        "write a table" if job.by else "write a table, or make the topic upsert with a key",
                     )
 
 
@@ -231,6 +232,8 @@ def _retracts(job: Job, loaded: Definitions) -> str:
     retracting = next((asset.name for asset in inputs if asset.can_retract), "")
     if retracting:
         return f"its input {retracting} can"
+    if job.by:
+        return f"all rows of a {', '.join(job.by)} are made anew"
     if job.takes is Takes.FULL:
         return "a full job's result is compared with the one before"
     return ""

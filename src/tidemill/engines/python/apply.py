@@ -13,17 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from tidemill.core.change import HIDDEN
+from tidemill.core.change import HIDDEN, PARENT
 from tidemill.core.errors import UserError
 from tidemill.core.model import Column
 from tidemill.engines.python.capture import tell_failure
 from tidemill.engines.python.columns import cast_table, table_of
 
-__all__ = ["INDEX", "Applied", "Failure", "apply_rows", "apply_tables"]
+__all__ = ["INDEX", "Applied", "Failure", "apply_keys", "apply_rows", "apply_tables", "keys_of"]
 
 INDEX = "_index"
-"""Column of a row-by-row result: the place in the chunk of the row that a result row belongs to."""
+"""Column of a result: the place in the chunk of the row, or of the key, that a result row belongs to."""
 FAILURES_MAX = 1_000
 """After so many failed rows in one chunk the rest is not tried: the job is broken, not the rows."""
 
@@ -135,6 +136,91 @@ def _rows(result: Any) -> list[Mapping[str, Any]]:
                 f"the function returned a column {hidden}", mend="choose another name: this one is tidemill's own"
             )
     return list(rows)
+
+
+def keys_of(chunk: pa.Table) -> list[tuple[str, int, int]]:
+    """Each key of a chunk (PARENT says which a row has, those of one key are together): its first row, its last but one."""
+    if not chunk.num_rows:
+        return []
+    runs = pc.run_end_encode(chunk.column(PARENT).combine_chunks())
+    ends: list[int] = runs.run_ends.to_pylist()
+    return list(zip(runs.values.to_pylist(), [0, *ends[:-1]], ends, strict=True))
+
+
+def apply_keys(function: Function, chunk: pa.Table, outputs: Sequence[str], columns: Sequence[Column]) -> Applied:
+    """Call the function on the rows of each key; each result row carries in `INDEX` the place of its key."""
+    declared = columns if len(outputs) == 1 else ()
+    gathered = {name: _GatheredByKey() for name in outputs}
+    failures: list[Failure] = []
+    tried = 0
+    visible = chunk.drop_columns([PARENT])
+    for index, (_, begin, end) in enumerate(keys_of(chunk)):
+        tried += 1
+        try:
+            made = _made(function(visible.slice(begin, end - begin)), outputs, declared)
+        except (OSError, MemoryError):  # the world around it, not this key: the run is tried again (rule 14)
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a user's function raises is the key's failure
+            if not failures:
+                tell_failure(error)
+            failures.append(Failure(index, reason_of(error)))
+            if len(failures) >= FAILURES_MAX:
+                break
+            continue
+        for name, result in made.items():
+            gathered[name].add(index, result)
+    return Applied([found.table(declared) for found in gathered.values()], failures, tried - len(failures))
+
+
+class _GatheredByKey:
+    """Results of one output, each of a key: tables, and rows whose types are only known from all of them."""
+
+    def __init__(self) -> None:
+        self._rows = _Gathered()
+        self._tables: list[pa.Table] = []
+
+    def add(self, index: int, result: pa.Table | list[Mapping[str, Any]]) -> None:
+        """The result of the key at this place."""
+        if isinstance(result, pa.Table):
+            self._tables.append(_placed(result, [index] * result.num_rows))
+        else:
+            self._rows.rows += result
+            self._rows.indexes += [index] * len(result)
+
+    def table(self, declared: Sequence[Column]) -> pa.Table:
+        """All results in one table."""
+        rows = _placed(table_of(self._rows.rows, declared), self._rows.indexes)
+        found = [rows, *self._tables] if self._rows.rows or not self._tables else self._tables
+        try:
+            return pa.concat_tables(found, promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            mend = "declare columns={...} for the job"
+            raise UserError(f"the results of two keys do not fit together: {error}", mend=mend) from error
+
+
+def _placed(table: pa.Table, indexes: Sequence[int]) -> pa.Table:
+    return table.add_column(0, INDEX, pa.array(indexes, pa.int64()))
+
+
+def _made(result: Any, outputs: Sequence[str], declared: Sequence[Column]) -> dict[str, Any]:
+    """What a function made of one key, per output: a table, or rows where no columns are declared."""
+    if len(outputs) == 1:
+        return {outputs[0]: _of_one(result, declared)}
+    if result is None:
+        return {}
+    if not isinstance(result, Mapping) or not set(result) <= set(outputs):
+        raise UserError(
+            f"the function writes {', '.join(outputs)} and returned {_shown(result)}",
+            mend="return a mapping from output name to rows",
+        )
+    return {name: _of_one(rows, ()) for name, rows in result.items()}
+
+
+def _of_one(result: Any, declared: Sequence[Column]) -> pa.Table | list[Mapping[str, Any]]:
+    if result is None or isinstance(result, Mapping | list | tuple):
+        rows = _rows(result)
+        return table_of(rows, declared) if declared else rows
+    return _checked(_table(result), declared)
 
 
 def apply_tables(

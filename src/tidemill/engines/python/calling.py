@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from tidemill.core.errors import TidemillError, UserError
 from tidemill.core.model import Column, Isolation, Job
-from tidemill.engines.python.apply import Applied, apply_rows, apply_tables
+from tidemill.engines.python.apply import Applied, apply_keys, apply_rows, apply_tables
 from tidemill.engines.python.definition import Definition
 from tidemill.engines.python.process import ProcessTimedOut, Workers
 from tidemill.engines.python.run import Run
@@ -39,6 +39,9 @@ class Caller(Protocol):
 
     def rows(self, chunk: pa.Table, outputs: Sequence[str], columns: Sequence[Column]) -> Applied:
         """Row by row."""
+
+    def keys(self, chunk: pa.Table, outputs: Sequence[str], columns: Sequence[Column]) -> Applied:
+        """Key by key: `PARENT` says which key a row has."""
 
     def tables(self, tables: Sequence[pa.Table], outputs: Sequence[str], columns: Sequence[Column]) -> Applied:
         """Once, on whole tables."""
@@ -74,6 +77,9 @@ class _InThread:
 
     def rows(self, chunk: pa.Table, outputs: Sequence[str], columns: Sequence[Column]) -> Applied:
         return self._within(lambda: apply_rows(self._function, chunk, outputs, columns))
+
+    def keys(self, chunk: pa.Table, outputs: Sequence[str], columns: Sequence[Column]) -> Applied:
+        return self._within(lambda: apply_keys(self._function, chunk, outputs, columns))
 
     def tables(self, tables: Sequence[pa.Table], outputs: Sequence[str], columns: Sequence[Column]) -> Applied:
         return self._within(lambda: apply_tables(self._function, tables, outputs, columns))
@@ -116,6 +122,9 @@ class _InProcess:
 
     def rows(self, chunk: pa.Table, outputs: Sequence[str], columns: Sequence[Column]) -> Applied:
         return self._call("rows", [chunk], outputs, columns)
+
+    def keys(self, chunk: pa.Table, outputs: Sequence[str], columns: Sequence[Column]) -> Applied:
+        return self._call("keys", [chunk], outputs, columns)
 
     def tables(self, tables: Sequence[pa.Table], outputs: Sequence[str], columns: Sequence[Column]) -> Applied:
         return self._call("tables", tables, outputs, columns)

@@ -92,6 +92,7 @@ class Definition:
         self.columns: Mapping[str, Any] = said["columns"] or {}
         self.version: str = said["version"]
         self.words: Mapping[str, object] = said["words"]
+        self.by: tuple[str, ...] = _names(said["by"])
         self.said_takes: str = said["takes"]
         self.origin: tuple[Path, bytes, Path] | None = None
         """The file, its content as it was loaded, and the project's folder: set by the loader."""
@@ -106,7 +107,12 @@ class Definition:
 
     @property
     def takes(self) -> Takes:
-        """What the function is given: as said, else by its annotations. Raises DefinitionError where neither tells."""
+        """What the function is given: as said, else by its annotations. Raises DefinitionError where neither tells.
+
+        With `by` it is a table, of the rows of one key.
+        """
+        if self.by:
+            return _keyed_takes(self)
         return _said_takes(self) if self.said_takes else _annotated_takes(self)
 
 
@@ -128,6 +134,7 @@ def job(
     output: str = "",
     outputs: Names = (),
     takes: str = "",
+    by: Names = (),
     name: str = "",
     columns: Mapping[str, Any] | None = None,
     version: str = "",
@@ -136,7 +143,9 @@ def job(
     """Define a job: when an input changes, the function computes the output (default: the function's name).
 
     `takes` is row, table, full or run; without it the annotations decide: `dict` is row, one `pa.Table` is table,
-    several are full, `tm.Run` is run. `columns` are the output's, as DuckDB type names. `version` is your own mark for
+    several are full, `tm.Run` is run. `by` names columns of the input: the function is called for each of their values whose
+    rows changed, with a `pa.Table` of all current rows of that value, and what it returns (a table, dicts, a dict or None)
+    takes the place of what it returned for that value before. `columns` are the output's, as DuckDB type names. `version` is your own mark for
     what the function's source does not show, such as a model file.
     """
 
@@ -147,6 +156,7 @@ def job(
             "inputs": inputs,
             "outputs": written,
             "takes": takes,
+            "by": by,
             "columns": columns,
             "version": version,
             "words": words,
@@ -194,6 +204,27 @@ def _said_takes(definition: Definition) -> Takes:
     if said not in [str(takes) for takes in _TAKES]:
         raise _wrong_takes(definition, f"takes={said!r} is not one of row, table, full, run")
     return Takes(said)
+
+
+def _keyed_takes(definition: Definition) -> Takes:
+    """A function by key takes a table; whatever else is said of it contradicts that."""
+    by = ", ".join(definition.by)
+    mend = (
+        f"give the function one argument, rows: pa.Table (all rows of one {by}), and leave takes out; or leave by out"
+    )
+    if len(set(definition.by)) != len(definition.by):
+        raise DefinitionError(f"by names a column twice: {by}", place=str(definition.place), mend="name each once")
+    if definition.said_takes and _said_takes(definition) is not Takes.TABLE:
+        message = (
+            f"by={by!r} and takes={definition.said_takes!r} contradict each other: by key a function takes a table"
+        )
+        raise DefinitionError(message, place=str(definition.place), mend=mend)
+    parameters = list(inspect.signature(definition.function).parameters.values())
+    kinds = [_kind_of(parameter.annotation) for parameter in parameters]
+    if len(kinds) != 1 or kinds[0] not in (None, Takes.TABLE):
+        message = f"{definition.name} is called by {by}, so it takes one table, and its arguments say otherwise"
+        raise DefinitionError(message, place=str(definition.place), mend=mend)
+    return Takes.TABLE
 
 
 def _annotated_takes(definition: Definition) -> Takes:

@@ -3,6 +3,7 @@
 Rules of this file:
   * it reads through the reader and returns outputs; it never writes, and all of a run is computed when it returns;
   * outputs of row-wise jobs belong to their input row: a changed row's outputs are replaced, a removed row's removed;
+  * outputs of jobs by key belong to the key: `keyed.py` finds the keys that a change set touches, and their rows;
   * a row about to be parked (`Work.excluding`) has no outputs any more, so it counts as changed and is not called;
   * a version of a function is called only by that version: an unknown one is an error, never another's result.
 
@@ -26,10 +27,11 @@ from tidemill.core.change import HIDDEN, ORDINAL, PARENT, RID, WEIGHT, Appended,
 from tidemill.core.errors import DefinitionError, NotFound, PoisonRecord
 from tidemill.core.model import Asset, Job, Takes
 from tidemill.core.ports import Plan, Reader, Work
-from tidemill.engines.python.apply import INDEX, Applied
+from tidemill.engines.python.apply import INDEX, Applied, keys_of
 from tidemill.engines.python.calling import Caller, caller_of
 from tidemill.engines.python.capture import captured
 from tidemill.engines.python.columns import arrow_schema
+from tidemill.engines.python.keyed import Affected, keyed_plan
 from tidemill.engines.python.process import Workers
 from tidemill.engines.python.run import Log, run_of
 from tidemill.engines.python.spool import Spool
@@ -97,7 +99,9 @@ class PythonEngine:
             self._functions |= {(job.name, job.version): functions[job.name] for job in jobs if job.name in functions}
 
     def plan(self, job: Job, inputs: Mapping[str, Asset]) -> Plan:
-        """Row and table jobs are row-wise, full jobs are recomputed; run jobs have no output rows."""
+        """Row and table jobs are row-wise or by key, full jobs are recomputed; run jobs have no output rows."""
+        if job.by:
+            return keyed_plan(job, inputs)
         if job.takes in (Takes.ROW, Takes.TABLE) and len(job.inputs) != 1:
             raise DefinitionError(
                 f"job {job.name} takes {job.takes} and has {len(job.inputs)} inputs",
@@ -131,6 +135,8 @@ class PythonEngine:
 
     def _computed(self, work: Work, reader: Reader) -> Mapping[str, Output]:
         takes = work.job.takes
+        if work.job.by:
+            return self._keyed(work, reader)
         if takes is Takes.ROW:
             return self._rowwise(work, reader, self._row_chunk)
         if takes is Takes.TABLE:
@@ -187,6 +193,23 @@ class PythonEngine:
         if retracts:
             return {name: Replaced(spool, tuple(parents)) for name, spool in spools.items()}
         return {name: Appended(spool) for name, spool in spools.items()}
+
+    def _keyed(self, work: Work, reader: Reader) -> Mapping[str, Output]:
+        """One call for each key that the change set touches."""
+        job, affected, caller = work.job, Affected(work, reader), self._caller(work.job)
+        if affected.is_empty and not affected.is_whole:
+            return {}
+        spools = {name: _spool(work) for name in job.outputs}
+        failed: dict[str, str] = {}
+        for chunk in affected.chunks():
+            keys = [key for key, _, _ in keys_of(chunk)]
+            applied = caller.keys(chunk, job.outputs, work.plan.columns)
+            failed |= {keys[failure.index]: failure.reason for failure in applied.failures}
+            for spool, table in zip(spools.values(), applied.tables, strict=True):
+                spool.add(_belonging(table, keys))
+        if failed:
+            raise affected.failure(failed)
+        return {name: Replaced(spool, affected.parents) for name, spool in spools.items()}
 
     def _row_chunk(self, work: Work, caller: Caller, images: pa.Table, rids: Sequence[str]) -> Applied:
         job = work.job

@@ -130,7 +130,7 @@ class Workers:
         *,
         deadline: float | None,
     ) -> Applied:
-        """Call the function on tables (`rows` or `tables`) and give back what it made of them."""
+        """Call the function on tables (`rows`, `keys` or `tables`) and give back what it made of them."""
         request = (kind, _code(definition), [packed(table) for table in tables], tuple(outputs), tuple(columns))
         results, failures, succeeded = self._talk(request, None, deadline)
         return Applied([unpacked(data) for data in results], [Failure(*each) for each in failures], succeeded)

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from tidemill.core.errors import UserError
-from tidemill.engines.python.apply import apply_rows, apply_tables
+from tidemill.engines.python.apply import apply_keys, apply_rows, apply_tables
 from tidemill.engines.python.capture import captured
 from tidemill.engines.python.definition import Definition
 from tidemill.engines.python.process import packed, unpacked
@@ -87,6 +87,8 @@ def _apply(kind: str, code: Code, tables: list[bytes], outputs: tuple[str, ...],
     given = [unpacked(data) for data in tables]
     if kind == "rows":
         applied = apply_rows(function, given[0], outputs, columns)
+    elif kind == "keys":
+        applied = apply_keys(function, given[0], outputs, columns)
     else:
         applied = apply_tables(function, given, outputs, columns)
     failures = [(failure.index, failure.reason) for failure in applied.failures]
