@@ -315,3 +315,13 @@ def test_fixtures_run_jobs_by_key_in_all_modes(project: Project) -> None:
         {"fixtures/sums.toml": f"[given.orders]\nrows = [{given}]\n[expect.totals]\nrows = [{expected}]\n"}
     )
     assert project.json("test")["failed"] == 0
+
+
+def test_reconcile_computes_jobs_by_key_from_the_log_and_finds_them_equal(project: Project) -> None:
+    with shop(project).open() as mill:
+        mill.emit("orders", [order(1, "ada", 5), order(2, None, 2), order(3, "ada", 1), order(4, "bob", 1)])
+        ran(mill)
+        mill.emit("orders", [order(5, "ada", None), order(6, None, 1)])
+        ran(mill)
+    said = project.json("reconcile", "totals")
+    assert (said["equal"], said["missing"], said["extra"], said["different"]) == (True, 0, 0, 0)

@@ -66,6 +66,11 @@ class Truth:
         rows: ArrowStream = self.log(part)
         return rows
 
+    def evaluate(self, statement: Statement) -> ArrowStream:
+        """The rows of a statement over inputs as they truly are (jobs by key)."""
+        rows: ArrowStream = self.tables.evaluate(self._true(statement))  # type: ignore[attr-defined]
+        return rows
+
     def log(self, part: Slice) -> pa.Table:
         """The state of a topic, from its log. Raises Expired where the log does not go back that far."""
         if part not in self._logs:
@@ -87,12 +92,16 @@ class Truth:
 
     def _rows(self, output: Output) -> ArrowStream | Statement:
         """The rows of an output as something that can be read twice, its topics' slices replaced by their logs."""
-        if not isinstance(output.rows, Statement):
-            rows: ArrowStream = as_table(output.rows)
-            return rows
+        if isinstance(output.rows, Statement):
+            return self._true(output.rows)
+        rows: ArrowStream = as_table(output.rows)
+        return rows
+
+    def _true(self, statement: Statement) -> Statement:
+        """The statement with the slices of topics replaced by their logs."""
         relations: dict[str, Slice | ArrowStream] = {}
         tables = []
-        for name, what in output.rows.relations.items():
+        for name, what in statement.relations.items():
             if not (isinstance(what, Slice) and self._is_topic(what.asset)):
                 relations[name] = self._present(what) if isinstance(what, Slice) else what
                 continue
@@ -101,8 +110,8 @@ class Truth:
             text = typed.sql.replace(quoted("@input:@log"), quoted(f"@input:@log:{name}"))
             tables.append(f"{quoted(f'@input:{name}')} AS ({text})")
         if not tables:
-            return Statement(output.rows.sql, relations)
-        return Statement(f"WITH {', '.join(tables)} SELECT * FROM ({output.rows.sql.strip().rstrip(';')}\n)", relations)
+            return Statement(statement.sql, relations)
+        return Statement(f"WITH {', '.join(tables)} SELECT * FROM ({statement.sql.strip().rstrip(';')}\n)", relations)
 
     def _present(self, part: Slice) -> Slice:
         """The slice, once it is sure that its history is there."""
