@@ -16,7 +16,7 @@ from tidemill.cli.settings import Examples
 NAMES = [name for commands in COMMANDS.values() for name in commands]
 WORDS = [[name] for name in NAMES] + [
     ["dead", "list"],
-    ["dead", "show"],
+    *(["dead", word] for word in ("show", "edit", "replay", "discard")),
     *(["keys", word] for word in ("list", "add", "rotate", "remove")),
 ]
 HEAVY = {"duckdb", "pyarrow", "sqlglot", "starlette", "uvicorn", "tidemill.project", "tidemill.core.model"}
@@ -84,7 +84,11 @@ def test_help_loads_nothing_heavy_and_is_quick() -> None:
     [
         (["statsu"], "there is no command statsu", "did you mean: tidemill status"),
         (["xyzzy"], "there is no command xyzzy", "list them with: tidemill --help"),
-        (["dead", "lst"], "there is no command dead lst", "write tidemill dead list or tidemill dead show"),
+        (
+            ["dead", "lst"],
+            "there is no command dead lst",
+            "write tidemill dead discard or tidemill dead edit or tidemill dead list",
+        ),
         (["status", "--nothing"], "No such option '--nothing'.", "see: tidemill status --help"),
         (["emit"], "Missing argument 'ASSET'.", "see: tidemill emit --help"),
         (["mode", "totals", "hourly"], "'hourly' is not one of", "see: tidemill mode --help"),

@@ -218,7 +218,8 @@ class Sending:
     `count` is how many events there are where the sender knows: one a line, none blank; 0 where nobody counted them.
     A strict sending is refused whole, with nothing kept, where one of its events would be parked. `refused` were
     refused before they came here, and are parked with the rest. `keep` makes of the receipt a note (topic, name,
-    value) that is stored in the same transaction, unless a strict sending was refused.
+    value) that is stored in the same transaction, unless a strict sending was refused. `letter` is the id of the dead
+    letter that is replayed by it, and so leaves the parked ones in that transaction.
     """
 
     asset: Asset
@@ -227,6 +228,7 @@ class Sending:
     is_strict: bool = False
     refused: tuple[Refusal, ...] = ()
     keep: Callable[[Receipt], tuple[str, str, Any]] | None = None
+    letter: str = ""
 
 
 class Log(Protocol):

@@ -55,7 +55,8 @@ def _data(machine: Machine) -> Iterator[Said]:
     for asset in machine.catalog.assets.values():
         for row in rejected_files(machine, asset):
             yield {"kind": "rejected file", "job": "", "reason": row["reason"], "at": now}
-    for name, count in Counter(letter["asset"] for letter in machine.ledger.dead(limit=AT_DOOR_MAX)).items():
+    letters = [letter for letter in machine.ledger.dead(limit=AT_DOOR_MAX) if letter["state"] == "parked"]
+    for name, count in Counter(letter["asset"] for letter in letters).items():
         yield {"kind": "parked", "job": "", "reason": parked(count, f"at the door of {name}"), "at": now}
     for reason in machine.undeclared.standing(machine.catalog.assets):
         yield {"kind": "undeclared fields", "job": "", "reason": reason, "at": now}

@@ -19,7 +19,7 @@ from tidemill.core.errors import NotFound, OperatorError, UserError
 from tidemill.core.event import Defined, Landed, Paused, Requested, Resumed
 from tidemill.core.model import Asset, AssetKind, Job, Mode
 from tidemill.core.ports import Head, Receipt, RunRecord
-from tidemill.project import living, querying, reconciling, reports, wiring
+from tidemill.project import letters, living, querying, reconciling, reports, wiring
 from tidemill.project.alarms import alarms
 from tidemill.project.checking import drop_contradictions
 from tidemill.project.loading import load
@@ -278,6 +278,32 @@ class Mill(ServedMachine):
     ) -> Json:
         """A job's rows beside what its whole inputs give, and the repair."""
         return reconciling.reconcile(self.machine, name, repair=repair, against=against, progress=progress)
+
+    def replay(self, job: str, *, is_dry: bool = False, progress: Progress | None = None) -> Json:
+        """Make a pure job's table anew with its present code, and commit the difference."""
+        if is_dry:
+            reconciling.check_replayable(self.machine, job)
+            return reconciling.reconcile(self.machine, job, progress=progress)
+        reconciling.begin_anew(self.machine, job)
+        return {"job": job, **self.run((job,), progress=progress)}
+
+    def replay_dead(self, ids: Sequence[str]) -> Json:
+        """Send events that were parked at the door through it again."""
+        done = []
+        for letter in letters.parked(self.machine, ids):
+            answer, receipt = letters.replay(self.machine, letter)
+            if receipt.accepted:
+                self._received(letter["asset"], receipt)
+            done.append(answer)
+        return done
+
+    def edit_dead(self, id: str, payload: str) -> Json:
+        """Change a parked event before it is replayed."""
+        return letters.edit(self.machine, id, payload)
+
+    def discard_dead(self, ids: Sequence[str]) -> Json:
+        """Let parked events count as settled without being taken."""
+        return letters.discard(self.machine, ids)
 
     # --------------------------------------------------------------------------------------- steering
 

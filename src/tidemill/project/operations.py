@@ -98,6 +98,20 @@ class Operations(Protocol):
         differs in the copies of topics that the job reads, `rebuilt` are the readers that are made anew after a repair.
         """
 
+    def replay(self, job: str, *, is_dry: bool = False, progress: Progress | None = None) -> Json:
+        """Make a pure job's table anew with its present code, and commit the difference:
+        `{job, runs, succeeded, failed, changes}`; with `is_dry` what would differ, as `reconcile` says it.
+        """
+
+    def replay_dead(self, ids: Sequence[str]) -> Json:
+        """Send events that were parked at the door through it again: `[{id, state, reason}]`."""
+
+    def edit_dead(self, id: str, payload: str) -> Json:
+        """Change a parked event before it is replayed: `{id, state, payload}`."""
+
+    def discard_dead(self, ids: Sequence[str]) -> Json:
+        """Let parked events count as settled without being taken: `[{id, state, reason}]`."""
+
     def dead(self, *, asset: str = "", limit: int = 100) -> list[Json]:
         """Dead letters: `[{id, asset, job, stage, reason, payload, attempts, state}]`."""
 

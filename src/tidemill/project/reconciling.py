@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from tidemill.connectors.extract import reading
-from tidemill.core.errors import UserError
+from tidemill.core.errors import OperatorError, UserError
 from tidemill.core.event import Landed, Resumed
 from tidemill.core.model import Asset, Job
 from tidemill.core.orchestrate import Phase
@@ -25,9 +25,9 @@ from tidemill.project.operations import Json, Progress
 from tidemill.project.reports import found, plain
 from tidemill.project.wiring import Machine
 from tidemill.runtime.compare import Comparison, Sides, compare
-from tidemill.runtime.reconcile import Reconciled, Reconciler
+from tidemill.runtime.reconcile import Reconciled, Reconciler, doubted
 
-__all__ = ["reconcile"]
+__all__ = ["begin_anew", "check_replayable", "reconcile"]
 
 _numbers = itertools.count(1)
 _FORMATS = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "parquet"}
@@ -72,6 +72,46 @@ def writer_of(machine: Machine, name: str) -> Job:
             mend="reconcile a job that reads it (that compares the copy it reads with the log, too): tidemill map",
         )
     return writer
+
+
+def check_replayable(machine: Machine, name: str) -> Job:
+    """The job, where its result can be made anew. Raises UserError, or OperatorError where history is gone."""
+    job = found(machine.definitions.jobs, name, "job")
+    if job.is_outside or not job.rebuilds:
+        what = "acts outside" if job.is_outside else "writes a topic, which only grows"
+        raise UserError(
+            f"job `{name}` {what}: what it did cannot be made anew",
+            mend="delivering again is not there yet; emit what it should take once more",
+        )
+    state = machine.loop.state.jobs.get(name)
+    if state is not None and state.phase is Phase.PAUSED:
+        raise UserError(f"job `{name}` is paused", mend=f"tidemill resume {name}, then replay it")
+    gone = [
+        asset for asset in job.inputs if machine.ledger.floor(asset) and not machine.catalog.assets[asset].can_retract
+    ]
+    if gone:
+        raise OperatorError(
+            f"the history of `{gone[0]}` has expired up to offset {machine.ledger.floor(gone[0])}, "
+            f"so `{name}` cannot be made anew without losing rows",
+            mend="nothing was changed",
+        )
+    return job
+
+
+def begin_anew(machine: Machine, name: str) -> None:
+    """Let the job's next run make its result anew, durably: the rows stay until that run commits the difference."""
+    job = check_replayable(machine, name)
+    transaction = machine.stores[job.home].begin()
+    try:
+        before = transaction.progress(name)
+        if before is None:
+            return
+        marked = doubted(before)
+        transaction.settle(marked, before)
+        transaction.commit()
+    finally:
+        transaction.rollback()
+    machine.loop.post(Resumed(name, machine.clock.now(), marked))
 
 
 def _teller(job: str, progress: Progress | None) -> Callable[[str], None]:

@@ -34,7 +34,7 @@ from tidemill.runtime.perform import LazyReader, Snapshot
 from tidemill.runtime.rows import as_table
 from tidemill.runtime.truth import Truth, parked_rows, work_at
 
-__all__ = ["Reconciled", "Reconciler"]
+__all__ = ["Reconciled", "Reconciler", "doubted"]
 
 Tell = Callable[[str], None]
 _HAS_ORDINAL = re.compile(rf"\b{ORDINAL}\b")
@@ -111,7 +111,7 @@ class Reconciler:
                 if found.is_equal:
                     return found
                 tell("writing the difference")
-                doubted = self._mend(job, before, found, at, run)
+                readers = self._mend(job, before, found, at, run)
                 tell("looking again")
                 again = self._looked(job, before, at, tell)
             if not again.is_equal:
@@ -121,13 +121,13 @@ class Reconciler:
                 )
             progress = replace(before, run=run)
             transaction.settle(progress, before)
-            for reader, known in doubted.items():
-                transaction.settle(replace(known, version=known.version + DOUBTED), transaction.progress(reader))
+            for reader, known in readers.items():
+                transaction.settle(doubted(known), transaction.progress(reader))
             heads = transaction.commit()
         finally:
             transaction.rollback()
         mended = sum(each.count for each in (*found.outputs.values(), *found.mirrors.values()))
-        marked = {name: replace(known, version=known.version + DOUBTED) for name, known in doubted.items()}
+        marked = {name: doubted(known) for name, known in readers.items()}
         moved = {asset: heads[asset] for asset in job.outputs if asset in heads}
         return replace(found, progress=progress, repaired=mended, heads=moved, doubted=marked)
 
@@ -221,6 +221,11 @@ class Reconciler:
         """The jobs that read a topic from its mirror."""
         jobs = [job for job in self.catalog.jobs.values() if topic in job.inputs and job.home is Home.TABLES]
         return [job for job in jobs if topic in self.mirrors.needed(job, self.catalog.plan(job))]
+
+
+def doubted(known: Progress) -> Progress:
+    """The progress of a job whose next run makes its result anew."""
+    return known if known.version.endswith(DOUBTED) else replace(known, version=known.version + DOUBTED)
 
 
 def check_comparable(job: Job) -> None:

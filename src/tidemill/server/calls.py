@@ -32,6 +32,8 @@ ARGUMENTS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "backup": {"target": str},
     "cancel": {"run": str},
     "dead": {"asset": str, "limit": int},
+    "discard_dead": {"ids": list},
+    "edit_dead": {"id": str, "payload": str},
     "emit": {"asset": str, "source": str, "mark": str},
     "explain": {"job": str},
     "keys": {},
@@ -44,6 +46,8 @@ ARGUMENTS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "query": {"sql": str},
     "reconcile": {"name": str, "repair": bool, "against": str},
     "remove_key": {"key": str},
+    "replay": {"job": str, "is_dry": bool},
+    "replay_dead": {"ids": list},
     "resume": {"job": str, "start": str},
     "retry": {"job": str},
     "rotate_key": {"key": str, "overlap_seconds": (int, float)},
@@ -53,7 +57,7 @@ ARGUMENTS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "touch": {"asset": str, "version": str},
 }
 
-FOLLOWED = frozenset({"reconcile", "run"})
+FOLLOWED = frozenset({"reconcile", "replay", "run"})
 """Operations that report their progress while they work."""
 
 OWNERS = frozenset({"add_key", "keys", "remove_key", "rotate_key"})
@@ -89,7 +93,9 @@ def _check(name: str, arguments: dict[str, Any]) -> None:
             raise UserError(f"{name} has no argument {word}", mend=f"its arguments are {', '.join(known) or 'none'}")
         if not isinstance(value, known[word]) or (known[word] is int and isinstance(value, bool)):
             raise UserError(f"{name}: {word} has the wrong type")
-    needed = next((word for word in ("asset", "job", "key", "name", "run", "sql", "target") if word in known), "")
+    needed = next(
+        (word for word in ("asset", "id", "ids", "job", "key", "name", "run", "sql", "target") if word in known), ""
+    )
     if needed and needed not in arguments and name not in ("dead", "runs"):
         raise UserError(f"{name} needs {needed}")
 

@@ -43,6 +43,9 @@ _CHANGES = frozenset(
         "add_key",
         "rotate_key",
         "remove_key",
+        "replay_dead",
+        "edit_dead",
+        "discard_dead",
     }
 )
 
@@ -86,6 +89,22 @@ class RemoteMill:
     ) -> Json:
         """See Operations."""
         return self._followed("reconcile", progress, {"name": name, "repair": repair, "against": against})
+
+    def replay(self, job: str, *, is_dry: bool = False, progress: Progress | None = None) -> Json:
+        """See Operations."""
+        return self._followed("replay", progress, {"job": job, "is_dry": is_dry})
+
+    def replay_dead(self, ids: Sequence[str]) -> Json:
+        """See Operations."""
+        return self._call("replay_dead", ids=list(ids))
+
+    def edit_dead(self, id: str, payload: str) -> Json:
+        """See Operations."""
+        return self._call("edit_dead", id=id, payload=payload)
+
+    def discard_dead(self, ids: Sequence[str]) -> Json:
+        """See Operations."""
+        return self._call("discard_dead", ids=list(ids))
 
     def query(self, sql: str) -> list[Json]:
         """See Operations."""

@@ -48,6 +48,58 @@ def show(settings: Settings, **said: str) -> None:
         click.echo(f"{name + ':':<10} {value}")
 
 
+@declare("tidemill dead replay 3f2a9c", "tidemill dead replay --asset departures")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--asset", default="", help="All events that are parked at the door of this topic.")
+def replay(settings: Settings, ids: tuple[str, ...], *, asset: str) -> int:
+    """Send parked events through the door again, with their own identity and the contract as it is now.
+
+    Exit code 1 if one of them is refused again; it stays parked.
+    """
+    chosen = _chosen(settings, ids, asset)
+    answer = ask(settings, "dead replay", lambda mill: mill.replay_dead(chosen))
+    _settled(settings, answer)
+    return 1 if any(each["state"] == "parked" for each in answer) else 0
+
+
+@declare("tidemill dead discard 3f2a9c", "tidemill dead discard --asset departures")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--asset", default="", help="All events that are parked at the door of this topic.")
+def discard(settings: Settings, ids: tuple[str, ...], *, asset: str) -> None:
+    """Let parked events count as settled. They are kept, and never taken."""
+    chosen = _chosen(settings, ids, asset)
+    _settled(settings, ask(settings, "dead discard", lambda mill: mill.discard_dead(chosen)))
+
+
+@declare("""tidemill dead edit 3f2a9c --payload '{"id": "a1", "delay": 5}'""")
+@click.argument("id", metavar="ID")
+@click.option("--payload", required=True, metavar="JSON", help="What the event should be.")
+def edit(settings: Settings, payload: str, **said: str) -> None:
+    """Mend a parked event; then send it through the door again with `tidemill dead replay`."""
+    answer = ask(settings, "dead edit", lambda mill: mill.edit_dead(said["id"], payload))
+    if settings.is_json:
+        print_json(answer)
+    else:
+        click.echo(f"{answer['id']}: edited; send it again with: tidemill dead replay {answer['id']}")
+
+
+def _chosen(settings: Settings, ids: tuple[str, ...], asset: str) -> list[str]:
+    if bool(ids) == bool(asset):
+        raise click.UsageError("which events?\n  mend: name their ids, or all of a topic with --asset TOPIC")
+    if ids:
+        return list(ids)
+    letters = ask(settings, "dead", lambda mill: mill.dead(asset=asset, limit=ALL))
+    return [str(each["id"]) for each in letters if each["stage"] == "door" and each["state"] == "parked"]
+
+
+def _settled(settings: Settings, answer: list[dict[str, Any]]) -> None:
+    if settings.is_json:
+        print_json(answer)
+        return
+    columns = ["id", "state", "reason"]
+    print_table(columns, [[each[name] for name in columns] for each in answer], "no parked events")
+
+
 def _list(settings: Settings, asset: str, limit: int) -> None:
     letters: list[dict[str, Any]] = ask(settings, "dead list", lambda mill: mill.dead(asset=asset, limit=limit))
     if settings.is_json:
@@ -58,4 +110,5 @@ def _list(settings: Settings, asset: str, limit: int) -> None:
 
 
 command.add_command(list_)
-command.add_command(show)
+for word in (show, edit, replay, discard):
+    command.add_command(word)

@@ -38,7 +38,7 @@ def command(settings: Settings, name: str, *, repair: bool, against: str) -> int
     if settings.is_json:
         print_json(answer)
     else:
-        _show(name, answer)
+        _show(name, answer, is_own=not against)
     return 0 if answer["equal"] or answer["repaired"] else 1
 
 
@@ -50,7 +50,18 @@ def _said(said: dict[str, Any]) -> None:
     say(f"{said['job']}: {said['what']}")
 
 
-def _show(name: str, answer: dict[str, Any]) -> None:
+def _show(name: str, answer: dict[str, Any], *, is_own: bool) -> None:
+    show_comparison(name, answer)
+    if answer["repaired"]:
+        click.echo(f"repaired: {counted(answer['repaired'], 'row')}")
+        if answer["rebuilt"]:
+            say(f"to be made anew: {', '.join(answer['rebuilt'])} (tidemill run, or at once where somebody works)")
+    elif is_own and not answer["equal"]:
+        say(f"mend it with: tidemill reconcile {name} --repair")
+
+
+def show_comparison(name: str, answer: dict[str, Any]) -> None:
+    """Show what was found, with samples."""
     if answer["equal"]:
         click.echo(f"{name}: equal")
     else:
@@ -66,12 +77,6 @@ def _show(name: str, answer: dict[str, Any]) -> None:
         click.echo(f"  the copy of {topic} that the job reads: {found}")
     if answer["lag_changes"]:
         say(f"{counted(answer['lag_changes'], 'change')} not taken yet: compared is what was taken")
-    if answer["repaired"]:
-        click.echo(f"repaired: {counted(answer['repaired'], 'row')}")
-        if answer["rebuilt"]:
-            say(f"to be made anew: {', '.join(answer['rebuilt'])} (tidemill run, or at once where somebody works)")
-    elif not answer["equal"]:
-        say(f"mend it with: tidemill reconcile {name} --repair")
 
 
 def _line(row: dict[str, Any]) -> str:

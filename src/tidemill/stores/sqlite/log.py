@@ -243,6 +243,8 @@ def _keep(connection: Connection, sendings: Sequence[Sending], receipts: Sequenc
     for sending, receipt in zip(sendings, receipts, strict=True):
         if sending.keep is not None:
             records.note(connection, *sending.keep(receipt))
+        if sending.letter:
+            records.change_letter(connection, sending.letter, state=records.REPLAYED)
 
 
 def _claim_kind(found: catalog.Entry, kind: str) -> None:

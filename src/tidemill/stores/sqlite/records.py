@@ -16,12 +16,26 @@ import msgspec
 from tidemill.core.ports import Refusal, RunRecord
 from tidemill.stores.sqlite.connection import Connection
 
-__all__ = ["DOOR", "dead", "note", "noted", "notes", "park", "record", "runs"]
+__all__ = [
+    "DISCARDED",
+    "DOOR",
+    "PARKED",
+    "REPLAYED",
+    "change_letter",
+    "dead",
+    "note",
+    "noted",
+    "notes",
+    "park",
+    "record",
+    "runs",
+]
 
 DOOR = "door"
 """The stage of a dead letter that the door refused."""
 
-PARKED = "parked"
+PARKED, REPLAYED, DISCARDED = "parked", "replayed", "discarded"
+"""What has become of a dead letter."""
 
 _encode = msgspec.json.Encoder().encode
 _decode_run = msgspec.json.Decoder(RunRecord).decode
@@ -88,6 +102,12 @@ def park(connection: Connection, asset: str, refusals: Sequence[Refusal], now: f
 def _letter_id(asset: str, refusal: Refusal) -> str:
     told = _encode([asset, refusal.column, refusal.payload])
     return hashlib.sha256(told).hexdigest()[:20]
+
+
+def change_letter(connection: Connection, letter: str, **values: Any) -> None:
+    """Change some columns of a dead letter: `state`, `payload`, `reason`, `attempts`."""
+    changes = ", ".join(f"{name} = ?" for name in values)
+    connection.execute(f"update dead set {changes} where id = ?", (*values.values(), letter))
 
 
 _DEAD = ("id", "asset", "job", "stage", "reason", "payload", "column", "attempts", "first_at", "last_at", "state")

@@ -301,6 +301,17 @@ class SQLiteStore:
         with self._writes() as connection:
             connection.execute("delete from notes where topic between ? and ?", (first, last))
 
+    def change_letter(self, letter: str, **values: Any) -> None:
+        """Change `state`, `payload`, `reason` or `attempts` of a dead letter (beyond the port)."""
+        with self._writes() as connection:
+            records.change_letter(connection, letter, **values)
+
+    def floor(self, asset: str) -> int:
+        """The offset up to which the asset's history is gone (beyond the port)."""
+        with self._reads() as connection:
+            found = catalog.known(connection, asset)
+            return found.floor if found is not None else 0
+
     def dead(self, *, asset: str = "", limit: int = 100) -> list[dict[str, Any]]:
         """Events parked at the door, newest first (port `Ledger.dead`)."""
         with self._reads() as connection:
