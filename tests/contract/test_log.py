@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import random
+import sqlite3
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from tests.stores.sqlite.ledger import Clock, ndjson, rows, stored, topic, upsert, values
-from tidemill.core.change import Images
+from tidemill.core.change import Images, Slice
 from tidemill.core.errors import DefinitionError, UserError
-from tidemill.core.model import Asset, AssetKind, Column
-from tidemill.core.ports import Receipt
+from tidemill.core.model import Asset, AssetKind, Column, Home
+from tidemill.core.ports import Receipt, Store
 from tidemill.stores.sqlite import SQLiteStore
 from tidemill.stores.sqlite.contract import DEPTH_MAX, EVENT_BYTES_MAX
+from tidemill.testing.memory import MemoryStore
+from tidemill.testing.simulator.definitions import asset_of
+from tidemill.testing.simulator.outside import MemoryLog, Site
+from tidemill.testing.simulator.words import SourceSpec
 
 DAY = 86_400.0
 
@@ -274,10 +283,86 @@ def test_a_deletion_is_a_tombstone(store: SQLiteStore) -> None:
     assert store.positions().heads["u"].rows == 1
     assert [row["k"] for row in rows(store, "u", images=Images.STATE)] == [2]
     found = [(row["_rid"], row["_offset"], row["_weight"], row["k"]) for row in rows(store, "u", 0, Images.CHANGES)]
-    assert found == [("[2]", 2, 1, 2), ("[1]", 3, -1, None)]
+    assert found == [("[2]", 2, 1, 2)]
     assert counts(store.append(upsert(), ndjson({"k": 1, "v": 1, "x": "stale"}))) == (0, 1, 0)
     store.append(upsert(), ndjson({"k": 1, "v": 3, "x": "back"}))
     assert store.positions().heads["u"].rows == 2
+
+
+def changes_of(store: Store, from_: int, to: int) -> list[tuple[Any, ...]]:
+    """(identity, offset, weight, k, v, n) of every image in (from_, to] of the topic `u`."""
+    reader = store.begin(exclusive=False)
+    try:
+        table = pa.table(reader.read(Slice("u", from_, to, Images.CHANGES)))
+        return list(
+            zip(*(table.column(name).to_pylist() for name in ("_rid", "_offset", "_weight", *"kvn")), strict=True)
+        )
+    finally:
+        reader.rollback()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_change_of_an_upsert_topic_carries_the_exact_old_image(store: SQLiteStore, seed: int) -> None:
+    """As the store in memory tells it, which keeps every image of a row, whatever part of the log is asked for."""
+    chance, asset = random.Random(seed), asset_of(SourceSpec("u", "upsert"))
+    memory = MemoryStore(Home.LEDGER)
+    memory.claim()
+    door, head = MemoryLog(memory, Site()), 0
+    while head < 14:
+        batch = [
+            {"k": chance.choice("abc"), "v": chance.randrange(3), "n": head + number}
+            for number in range(chance.randint(1, 4))
+        ]
+        sent = ndjson(*({**event, "_deleted": True} if chance.random() < 0.3 else event for event in batch))
+        head = door.append(asset, sent).head
+        assert store.append(asset, sent).head == head
+    for from_ in range(head + 1):
+        for to in range(max(from_, 1), head + 1):
+            assert changes_of(store, from_, to) == changes_of(memory, from_, to), (from_, to)
+
+
+def test_an_event_that_says_the_same_again_is_no_change(store: SQLiteStore) -> None:
+    asset = upsert()
+    store.append(asset, ndjson({"k": 1, "v": 1, "x": None}))
+    store.append(asset, ndjson({"x": None, "v": 1, "k": 1}, {"k": 2, "v": 1, "x": "new"}))
+    assert [(row["_rid"], row["_weight"]) for row in rows(store, "u", 1, Images.CHANGES)] == [("[2]", 1)]
+
+
+def test_the_old_image_is_read_with_the_columns_of_its_time(store: SQLiteStore) -> None:
+    store.append(upsert(), ndjson({"k": 1, "v": 1, "x": "a", "y": "not declared yet"}))
+    wider = replace(upsert(), columns=(*upsert().columns, Column("y", "varchar")))
+    store.append(wider, ndjson({"k": 1, "v": 2, "x": "b", "y": "c"}))
+    found = rows(store, "u", 1, Images.CHANGES)
+    assert [(row["_weight"], row["x"], row["y"]) for row in found] == [(-1, "a", None), (1, "b", "c")]
+
+
+def test_a_row_whose_event_was_trimmed_away_is_removed_by_its_key(store: SQLiteStore) -> None:
+    store.append(upsert(), ndjson({"k": 1, "v": 1, "x": "a"}))
+    store.append(upsert(), ndjson({"k": 2, "v": 1, "x": "b"}))
+    store.append(upsert(), ndjson({"k": 1, "v": 2, "_deleted": True}))
+    store.trim("u", 1)
+    found = rows(store, "u", 1, Images.CHANGES)
+    assert [(row["_rid"], row["_weight"], row["k"], row["x"]) for row in found] == [
+        ("[2]", 1, 2, "b"),
+        ("[1]", -1, 1, None),
+    ]
+
+
+def test_a_ledger_of_the_schema_before_finds_its_old_images(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    store = SQLiteStore(path)
+    store.append(upsert(), ndjson({"k": 1, "v": 1, "x": "a"}, {"k": 2, "v": 1, "x": "b"}))
+    store.append(upsert(), ndjson({"k": 1, "v": 2, "x": "c"}, {"k": 2, "v": 2, "_deleted": True}))
+    expected = rows(store, "u", 2, Images.CHANGES)
+    store.close()
+    with sqlite3.connect(path) as raw:
+        raw.execute("drop table earlier")
+        raw.execute("pragma user_version = 1")
+    raw.close()
+    store = SQLiteStore(path)
+    assert rows(store, "u", 2, Images.CHANGES) == expected
+    assert [row["x"] for row in expected] == ["a", "c", "b"]
+    store.close()
 
 
 def test_without_a_version_the_last_one_wins(store: SQLiteStore) -> None:

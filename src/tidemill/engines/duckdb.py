@@ -161,11 +161,15 @@ class DuckDBEngine:
             return Replaced(self._over(work, asset, part, reader), None)
         if to <= from_:
             return None
-        rows = self._over(work, asset, Slice(name, from_, to, Images.ADDED, "", left_out), reader)
+        added = Slice(name, from_, to, Images.ADDED, "", left_out)
+        rows = self._over(work, asset, added, reader)
         if not asset.can_retract:
             return Appended(rows)
         changed = Slice(name, from_, to, Images.CHANGES)
-        return Replaced(rows, changed if asset.home is Home.TABLES else _row_ids(reader.read(changed)))
+        if asset.home is Home.TABLES:
+            return Replaced(rows, changed)
+        # An event that says the same again is added, and no change.
+        return Replaced(rows, [*dict.fromkeys([*_row_ids(reader.read(changed)), *_row_ids(reader.read(added))])])
 
     def _over(self, work: Work, asset: Asset, part: Slice, reader: Reader) -> Statement | ArrowStream:
         is_stored = asset.home is Home.TABLES

@@ -12,12 +12,13 @@ from collections.abc import Iterable
 from typing import Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from tidemill.core.change import OFFSET, RID, Appended, ArrowStream, Images, Replaced, Slice, Statement
+from tidemill.core.change import OFFSET, RID, WEIGHT, Appended, ArrowStream, Images, Replaced, Slice, Statement
 from tidemill.core.model import AssetKind, Home, Job, Semantics
 from tidemill.core.ports import Plan, Store, Table, Transaction
 from tidemill.runtime.catalog import Catalog
-from tidemill.runtime.rows import row_ids, table_of
+from tidemill.runtime.rows import as_table, row_ids, table_of
 
 __all__ = ["COPY_CHANGES", "Mending", "Mirrors"]
 
@@ -162,11 +163,12 @@ class Mirrors:
             end = min(head, have + most) if most and not is_anew else head
             for low in range(0 if is_anew else have, end, COPY_CHANGES):
                 high = min(low + COPY_CHANGES, end)
-                rows = reader.read(Slice(topic, low, high, Images.ADDED))
                 if is_upsert:
-                    changed = row_ids(reader.read(Slice(topic, low, high, Images.CHANGES)))
-                    transaction.write(topic, Replaced(rows, changed, head=max(high, have)))
+                    changes = as_table(reader.read(Slice(topic, low, high, Images.CHANGES)))
+                    added = changes.filter(pc.greater(changes.column(WEIGHT), 0)).drop_columns([WEIGHT])
+                    transaction.write(topic, Replaced(added, row_ids(changes), head=max(high, have)))
                 else:
+                    rows = reader.read(Slice(topic, low, high, Images.ADDED))
                     transaction.write(topic, Appended(rows, head=max(high, have)))
             return max(0, head - have) or int(not have or is_anew)
         finally:

@@ -278,5 +278,6 @@ def forget(connection: Connection, found: Entry) -> None:
     low, high = place(found.number, 0), place(found.number + 1, 0)
     connection.execute("delete from blocks where place >= ? and place < ?", (low, high))
     connection.execute("delete from versions where place >= ? and place < ?", (low, high))
+    connection.execute("delete from earlier where place >= ? and place < ?", (low, high))
     for table in ("ids", "keys"):
         connection.execute(f"delete from {table} where number = ?", (found.number,))

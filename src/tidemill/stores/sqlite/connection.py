@@ -10,14 +10,14 @@ Rules of this file:
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tidemill.core.errors import OperatorError, StateCorrupt, StateTooNew, StorageFull, TidemillError
 from tidemill.stores.sqlite.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 
-__all__ = ["WAL_BYTES_KEPT", "Connection", "Hook", "connect", "explained", "prepare"]
+__all__ = ["WAL_BYTES_KEPT", "Connection", "Hook", "Migrations", "connect", "explained", "prepare"]
 
 BUSY_SECONDS = 30.0
 """How long a statement waits for another process that writes (a backup tool, a shell)."""
@@ -141,8 +141,12 @@ def connect(path: Path, *, is_writer: bool, hook: Hook | None = None, is_lasting
     return Connection(raw, path, hook)
 
 
-def prepare(connection: Connection, path: Path) -> None:
-    """Create the tables of a new file, or check that an old one is ours and not too new."""
+Migrations = Mapping[int, Callable[[Connection], None]]
+"""By schema number, what brings a file of it to the next one."""
+
+
+def prepare(connection: Connection, path: Path, migrations: Migrations) -> None:
+    """Create the tables of a new file, bring an older one to this schema, refuse one that is too new."""
     found = connection.one("pragma user_version")[0]
     if found > SCHEMA_VERSION:
         raise StateTooNew(
@@ -153,9 +157,12 @@ def prepare(connection: Connection, path: Path) -> None:
     if found == SCHEMA_VERSION:
         return
     connection.begin()
-    if connection.one("pragma user_version")[0] == 0:
+    found = connection.one("pragma user_version")[0]  # another process may have been faster
+    if found == 0:
         for statement in SCHEMA:
             connection.execute(statement)
-        connection.execute(f"pragma application_id = {APPLICATION_ID}")
-        connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
+    for version in range(found or SCHEMA_VERSION, SCHEMA_VERSION):
+        migrations[version](connection)
+    connection.execute(f"pragma application_id = {APPLICATION_ID}")
+    connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
     connection.commit()

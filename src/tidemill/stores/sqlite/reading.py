@@ -6,8 +6,7 @@ Rules of this file:
   * a position beyond the head, or below the trimmed floor, is an error and never an empty answer.
 
 The shapes: an append topic is its events, each row's identity its offset as text. An upsert topic is the latest event
-per key, identity the JSON text of the key values; of `CHANGES` it knows the keys and the new images, a deleted key is
-one line of weight -1 with nulls (the old images are in the mirror, not here). Versions are rows of one column.
+per key, identity the JSON text of the key values; of its changes, the old image is the row of the event before. Versions are rows of one column.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ from tidemill.stores.sqlite.catalog import Entry
 from tidemill.stores.sqlite.connection import Connection
 from tidemill.stores.sqlite.contract import DELETED, key_text
 from tidemill.stores.sqlite.decode import Decoder
-from tidemill.stores.sqlite.rows import hidden_first, of_images
+from tidemill.stores.sqlite.rows import equal_rows, hidden_first, of_images
 from tidemill.stores.sqlite.schema import offset_of, place
 
-__all__ = ["VERSION_COLUMN", "Reading"]
+__all__ = ["VERSION_COLUMN", "Reading", "identities"]
 
 VERSION_COLUMN = Column("version", "varchar")
 """The one column of external and extract assets."""
@@ -83,8 +82,10 @@ class Reading:
             return _version_rows(self._connection, found, from_, part)
         if found.kind in ("", catalog.ROWS):
             return _image_rows(self._connection, found, part)
+        if found.key and part.images == Images.CHANGES:
+            return _changed_rows(self._connection, found, from_, part.to)
         if found.key:
-            return _latest_rows(self._connection, found, from_, part)
+            return _latest_rows(self._connection, found, from_, part.to)
         return _event_rows(self._connection, found, from_, part.to, part.images == Images.CHANGES)
 
     def _released(self, part: Slice) -> list[tuple[str, str, int]]:
@@ -175,25 +176,77 @@ def _event_rows(connection: Connection, found: Entry, from_: int, to: int, has_w
     return hidden_first(offsets.cast(pa.string()), offsets, weights, table)
 
 
-def _latest_rows(connection: Connection, found: Entry, from_: int, part: Slice) -> pa.Table:
-    """The latest event per key in (from_, to]."""
-    offsets, table = _decoded(connection, found, from_, part.to)
-    identities = _identities(connection, found, from_, part.to)
-    latest = {key: index for index, (key, _) in enumerate(identities)}
-    kept = sorted(latest.values())
-    if part.images != Images.CHANGES:
-        kept = [index for index in kept if not identities[index][1]]
-    weights = [-1 if identities[index][1] else 1 for index in kept] if part.images == Images.CHANGES else None
-    rids = [identities[index][0] for index in kept]
-    rows = table.take(pa.array(kept, pa.int64()))
-    if weights is not None and -1 in weights:
-        is_there = pa.array([weight > 0 for weight in weights])
-        arrays = [pc.if_else(is_there, column, pa.scalar(None, column.type)) for column in rows.columns]
-        rows = pa.Table.from_arrays(arrays, schema=rows.schema)
-    return hidden_first(rids, offsets.take(pa.array(kept, pa.int64())), weights, rows)
+def _latest_rows(connection: Connection, found: Entry, from_: int, to: int) -> pa.Table:
+    """The latest event per key in (from_, to], where it is no deletion."""
+    offsets, table = _decoded(connection, found, from_, to)
+    events = identities(connection, found, from_, to)
+    latest = {key: index for index, (key, _) in enumerate(events)}
+    kept = sorted(index for index in latest.values() if not events[index][1])
+    rids = [events[index][0] for index in kept]
+    where = pa.array(kept, pa.int64())
+    return hidden_first(rids, offsets.take(where), None, table.take(where))
 
 
-def _identities(connection: Connection, found: Entry, from_: int, to: int) -> list[tuple[str, bool]]:
+def _changed_rows(connection: Connection, found: Entry, from_: int, to: int) -> pa.Table:
+    """Both images of each row that changed in (from_, to], the old before the new, at the offset of its last event."""
+    offsets, table = _decoded(connection, found, from_, to)
+    events = identities(connection, found, from_, to)
+    latest: dict[str, int] = {}
+    for index, (key, is_deleted) in enumerate(events):
+        if not (is_deleted and key in latest and events[latest[key]][1]):  # what is gone cannot go again
+            latest[key] = index
+    gone = _replaced(connection, found, from_, to, [key for key, _ in events])
+    old = _decoded_at(connection, found, gone)
+    where = {key: index for index, key in enumerate(gone)}
+    added = [(key, index) for key, index in latest.items() if not events[index][1]]
+    updated = [(key, index) for key, index in added if key in where]
+    is_same = equal_rows(
+        old.take(pa.array([where[key] for key, _ in updated], pa.int64())),
+        table.take(pa.array([index for _, index in updated], pa.int64())),
+    )
+    unchanged = {key for (key, _), same in zip(updated, is_same, strict=True) if same}
+    size = old.num_rows
+    lines = [(latest[key], -1, key, where[key]) for key in gone if key not in unchanged]
+    lines += [(index, 1, key, size + index) for key, index in added if key not in unchanged]
+    lines.sort()
+    rows = pa.concat_tables([old, table]).take(pa.array([at for *_, at in lines], pa.int64()))
+    at = offsets.take(pa.array([index for index, *_ in lines], pa.int64()))
+    return hidden_first([key for _, _, key, _ in lines], at, [weight for _, weight, *_ in lines], rows)
+
+
+def _replaced(connection: Connection, found: Entry, from_: int, to: int, keys: list[str]) -> dict[str, int]:
+    """The rows as they were at `from_` of the keys of these events in (from_, to]: key -> offset of its event."""
+    if from_ <= 0:
+        return {}
+    earlier = connection.all(
+        "select place, before from earlier where place > ? and place <= ?",
+        (place(found.number, from_), place(found.number, to)),
+    )
+    first = to - len(keys) + 1
+    # The first of a key's events leads out of the range; the others lead to those before them.
+    return {keys[offset_of(at) - first]: before for at, before in earlier if before <= from_}
+
+
+def _decoded_at(connection: Connection, found: Entry, gone: dict[str, int]) -> pa.Table:
+    """The rows of events by themselves; of an event that retention has trimmed away, its key is known."""
+    lines = blocks.lines_at(connection, found.number, list(gone.values()))
+    whole = decoder_of(found.columns)
+    tables = [whole.schema.empty_table()]
+    order: list[str] = []
+    for low, high, columns in _stretches(found, 0, found.head):
+        keys = [key for key, offset in gone.items() if low < offset <= high]
+        payloads = [lines.get(gone[key]) or _only_key(found, key) for key in keys]
+        tables.append(_shaped(decoder_of(columns).table(payloads, len(keys)), whole))
+        order += keys
+    where = {key: index for index, key in enumerate(order)}
+    return pa.concat_tables(tables).take(pa.array([where[key] for key in gone], pa.int64()))
+
+
+def _only_key(found: Entry, rid: str) -> bytes:
+    return msgspec.json.encode(dict(zip(found.key or (), msgspec.json.decode(rid), strict=True)))
+
+
+def identities(connection: Connection, found: Entry, from_: int, to: int) -> list[tuple[str, bool]]:
     """The key and whether it is a deletion, of each event in (from_, to]."""
     assert found.key is not None
     decode, loads = _key_decoder(found.columns, found.key)

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tidemill.core.change import HIDDEN, OFFSET, ORDINAL, PARENT, RID, WEIGHT, ArrowStream, Statement
 from tidemill.core.errors import ContractViolation, UserError
@@ -23,7 +24,7 @@ from tidemill.stores.sqlite.images import Image, NewRow
 from tidemill.stores.sqlite.kinds import Kind
 from tidemill.stores.sqlite.nested import kind_of
 
-__all__ = ["as_table", "hidden_first", "lines_of", "new_rows", "of_images", "rows_by_key", "weighed_rows"]
+__all__ = ["as_table", "equal_rows", "hidden_first", "lines_of", "new_rows", "of_images", "rows_by_key", "weighed_rows"]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -132,3 +133,16 @@ def of_images(images: Sequence[Image], table: pa.Table, *, has_weight: bool) -> 
     """A table of images, with the hidden columns first."""
     weights = [image.weight for image in images] if has_weight else None
     return hidden_first([image.rid for image in images], [image.offset for image in images], weights, table)
+
+
+def equal_rows(left: pa.Table, right: pa.Table) -> list[bool]:
+    """Of each row, whether it is the same in both tables, which have one schema; null equals null."""
+    same = [True] * left.num_rows
+    for old, new in zip(left.columns, right.columns, strict=True):
+        if pa.types.is_nested(old.type) or pa.types.is_floating(old.type):
+            found = [repr(a) == repr(b) for a, b in zip(old.to_pylist(), new.to_pylist(), strict=True)]
+        else:
+            both_null = pc.and_(pc.is_null(old), pc.is_null(new))
+            found = pc.or_(both_null, pc.fill_null(pc.equal(old, new), False)).to_pylist()
+        same = [before and now for before, now in zip(same, found, strict=True)]
+    return same

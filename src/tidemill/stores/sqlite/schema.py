@@ -14,12 +14,12 @@ event is the newest of this key). Both point into the log by offset, so what the
 
 from __future__ import annotations
 
-__all__ = ["APPLICATION_ID", "OVERLAY", "SCHEMA", "SCHEMA_VERSION", "offset_of", "place"]
+__all__ = ["APPLICATION_ID", "EARLIER", "OVERLAY", "SCHEMA", "SCHEMA_VERSION", "offset_of", "place"]
 
 APPLICATION_ID = 0x7469646D
 """`tidm`: marks the file as ours in its header."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """The schema that this code writes (`PRAGMA user_version`)."""
 
 _OFFSET_BITS = 40
@@ -34,6 +34,8 @@ def offset_of(place_: int) -> int:
     """The offset that a row id stands for."""
     return place_ & ((1 << _OFFSET_BITS) - 1)
 
+
+EARLIER = "create table earlier (place integer primary key, before integer not null)"
 
 SCHEMA = (
     "create table meta (name text primary key, value integer not null) without rowid",
@@ -59,6 +61,8 @@ SCHEMA = (
     """create table keys (
         number integer not null, key text not null, offset integer not null, deleted integer not null,
         version text not null, primary key (number, key)) without rowid""",
+    # Of an event of an upsert topic that replaces a row or deletes it: the offset of the event that the row was.
+    EARLIER,
     "create table versions (place integer primary key, version text not null, at real not null)",
     # Rows of internal assets with their history: an image is current from `from_` until `until`.
     """create table images (

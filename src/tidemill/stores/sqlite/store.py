@@ -30,6 +30,7 @@ from tidemill.stores.sqlite import catalog, records, upkeep
 from tidemill.stores.sqlite.connection import Connection, Hook, connect, prepare
 from tidemill.stores.sqlite.log import Door
 from tidemill.stores.sqlite.lookup import event_of
+from tidemill.stores.sqlite.migrating import MIGRATIONS
 from tidemill.stores.sqlite.progress import all_progress
 from tidemill.stores.sqlite.reading import Reading
 from tidemill.stores.sqlite.transaction import Exclusive, Snapshot, check_epoch, epoch_of
@@ -63,7 +64,7 @@ class SQLiteStore:
         self._is_closed = False
         self._writer = connect(self.path, is_writer=True, hook=hook, is_lasting=self._folder is None)
         try:
-            prepare(self._writer, self.path)
+            prepare(self._writer, self.path, MIGRATIONS)
         except BaseException:
             self._writer.close()
             raise

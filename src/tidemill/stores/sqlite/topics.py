@@ -27,6 +27,7 @@ from tidemill.stores.sqlite import blocks
 from tidemill.stores.sqlite.catalog import Entry
 from tidemill.stores.sqlite.connection import Connection
 from tidemill.stores.sqlite.contract import Checked, Contract, Identity
+from tidemill.stores.sqlite.schema import place
 
 __all__ = ["DELIVERY", "OTHER_CONTENT", "Landed", "content", "land"]
 
@@ -149,7 +150,8 @@ class _Deciding:
         self.kept: list[bytes] = []
         self.ids: dict[str, _Known] = {}
         self.new_ids: list[str] = []
-        self.keys: dict[str, tuple[Any, bool]] = {}
+        self.keys: dict[str, tuple[Any, bool, int]] = {}
+        self.earlier: list[tuple[int, int]] = []
         self.touched: dict[str, tuple[int, bool, Any]] = {}
 
     def land(self, checked: Checked) -> Landed:
@@ -217,8 +219,11 @@ class _Deciding:
                 return False
         was_there = current is not None and not current[1]
         self.found.count += (not identity.deleted) - was_there
-        self.keys[identity.key] = (version, identity.deleted)
-        self.touched[identity.key] = (self.found.head + len(self.kept) + 1, identity.deleted, identity.version)
+        offset = self.found.head + len(self.kept) + 1
+        if current is not None and was_there:
+            self.earlier.append((place(self.found.number, offset), current[2]))
+        self.keys[identity.key] = (version, identity.deleted, offset)
+        self.touched[identity.key] = (offset, identity.deleted, identity.version)
         return True
 
     def _load_ids(self, ids: Sequence[str]) -> None:
@@ -246,9 +251,9 @@ class _Deciding:
     def _load_keys(self, keys: Sequence[str]) -> None:
         if not self.contract.is_upsert:
             return
-        rows = _matching(self.connection, self.found.number, "key, deleted, version from keys", "key", keys)
-        for key, deleted, version in rows:
-            self.keys[key] = (self.contract.stored_version(version), bool(deleted))
+        rows = _matching(self.connection, self.found.number, "key, deleted, version, offset from keys", "key", keys)
+        for key, deleted, version, offset in rows:
+            self.keys[key] = (self.contract.stored_version(version), bool(deleted), offset)
 
     def _write(self) -> None:
         """Write ids, keys and the block of what was kept."""
@@ -263,6 +268,8 @@ class _Deciding:
         ]
         if rows:
             self.connection.executemany(statement, rows)
+        if self.earlier:
+            self.connection.executemany("insert into earlier (place, before) values (?, ?)", self.earlier)
         count = self.found.count
         self.result.accepted = _append(self.connection, self.found, b"\n".join(self.kept), self.now)
         if self.contract.is_upsert:

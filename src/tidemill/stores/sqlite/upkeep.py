@@ -132,6 +132,8 @@ def _trim_blocks(connection: Connection, found: Entry, below: int) -> int:
         found.floor = last
     if found.key is None:
         found.count -= gone
+    low, high = place(found.number, 0), place(found.number, found.floor)
+    connection.execute("delete from earlier where place > ? and place <= ?", (low, high))
     return gone
 
 

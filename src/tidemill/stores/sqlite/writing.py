@@ -131,15 +131,24 @@ class Writing:
         keys = [key_text([row[name] for name in found.key or ()]) for row in rows]
         if any(None in row.values() for row in rows):
             raise ContractViolation(f"topic {found.asset}: a row has no key ({', '.join(found.key)})")
-        known = self._connection.one(
-            "select count(*) from keys where number = ? and deleted = 0 and key in (select value from json_each(?))",
-            (found.number, msgspec.json.encode(keys).decode()),
-        )[0]
+        before = dict(
+            self._connection.all(
+                "select key, offset from keys where number = ? and deleted = 0 and key in (select value from json_each(?))",
+                (found.number, msgspec.json.encode(keys).decode()),
+            )
+        )
+        known = len(before)
+        earlier = []
+        for offset, key in enumerate(keys, found.head + 1):
+            if key in before:
+                earlier.append((place(found.number, offset), before[key]))
+            before[key] = offset
+        self._connection.executemany("insert into earlier (place, before) values (?, ?)", earlier)
         self._connection.executemany(
             "insert or replace into keys (number, key, offset, deleted, version) values (?, ?, ?, 0, 'null')",
             [(found.number, key, offset) for offset, key in enumerate(keys, found.head + 1)],
         )
-        return len(set(keys)) - int(known)
+        return len(set(keys)) - known
 
 
 def _check_is_known(asset: str, table: pa.Table) -> None:
