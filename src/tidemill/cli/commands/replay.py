@@ -38,4 +38,7 @@ def _quiet(said: dict[str, Any]) -> None:
 
 
 def _said(said: dict[str, Any]) -> None:
-    say(f"{said['job']}: {said.get('what') or said['state']}" + (f": {said['error']}" if said.get("error") else ""))
+    """What goes on; alarms are about no job."""
+    what = said.get("what") or said["state"]
+    about = f"{said['job']}: {what}" if said["job"] else what
+    say(f"{about}: {said['error']}" if said.get("error") else about)
