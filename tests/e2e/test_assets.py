@@ -318,6 +318,28 @@ def test_a_python_reader_of_a_view_is_refused_with_the_mend(project: Project) ->
         project.open()
 
 
+@pytest.mark.parametrize("order_by", ["order by amount desc", "order by amount desc limit 9"])
+def test_the_rows_of_an_extract_lie_in_the_order_that_is_asked_for(project: Project, order_by: str) -> None:
+    sql = f"-- materialized: extract\n-- mode: realtime\nselect customer, amount from orders {order_by}"
+    project.write(
+        {
+            "tidemill.toml": ORDERS + '[assets.totals]\nkind = "extract"\npath = "totals.csv"\nformat = "csv"\n',
+            "jobs/totals.sql": sql,
+        }
+    )
+    with project.open() as mill:
+        mill.emit("orders", [order(n, name, amount=n * 7 % 5) for n, name in enumerate(["d", "c", "b", "a", "e"])])
+        ran(mill)
+    rows = [line.split(",") for line in project.lines("totals.csv")[1:]]
+    amounts = [float(amount) for _, amount in rows]
+    assert amounts == sorted(amounts, reverse=True)
+    assert len(set(amounts)) == 5
+    project.write({"jobs/totals.sql": sql.replace(" desc", "")})
+    with project.open() as mill:
+        ran(mill)
+    assert [line.split(",") for line in project.lines("totals.csv")[1:]] == rows[::-1]
+
+
 @pytest.mark.parametrize("form", ["csv", "parquet", "ndjson"])
 def test_an_extract_is_a_file_whose_version_is_its_content(project: Project, form: str) -> None:
     project.write(

@@ -81,7 +81,17 @@ class DuckDBEngine:
         retracting = [name for name, asset in inputs.items() if asset.can_retract] if is_staged else None
         place, line = job.place.file, max(1, job.place.line)
         try:
-            made = plan(job.transform, schemas, place, line, self._views(), retracting=retracting, key=job.key)
+            is_file = job.materialized is Materialized.EXTRACT
+            made = plan(
+                job.transform,
+                schemas,
+                place,
+                line,
+                self._views(),
+                retracting=retracting,
+                key=job.key,
+                keeps_order=is_file,
+            )
         except DefinitionError as error:
             raise self._where_it_is_written(job, schemas) or error from error
         columns = self._described(job, made, inputs)

@@ -4,7 +4,8 @@ Rules of this file:
   * the same meaning written with other comments, layout or case has the same text; another meaning has another;
   * a recompute over the same rows gives the same bits, whatever the threads and the order of the rows (see
     `determine.py`);
-  * the order of a table's rows is nobody's: ORDER BY without LIMIT is dropped.
+  * the order of a table's rows is nobody's: ORDER BY without LIMIT is dropped; a file's rows lie in an order, and
+    keep it.
 
 Theory: resolve names first (then nothing is written in two ways), determine second (then ties and sums have one
 outcome), write last.
@@ -32,12 +33,14 @@ def canonical(tree: exp.Query, schemas: Schemas, place: str = "sql", line: int =
     return bind(write(result), {asset: quoted(asset) for asset in schemas})
 
 
-def canonical_tree(tree: exp.Query, schemas: Schemas, place: str, line: int = 1) -> tuple[exp.Query, bool]:
+def canonical_tree(
+    tree: exp.Query, schemas: Schemas, place: str, line: int = 1, *, keeps_order: bool = False
+) -> tuple[exp.Query, bool]:
     """The canonical tree over placeholders, and whether every name in it is resolved."""
     name_outputs(tree)
     spelling = written(tree, schemas)
     tree, schema = resolve(tree, schemas, place, line)
-    tree = determine(tree, schema)
+    tree = determine(tree, schema, keeps_order=keeps_order)
     spell_outputs(tree, spelling, place, line)
     return tree, schema is not None
 

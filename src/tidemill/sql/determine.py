@@ -42,11 +42,15 @@ _FLOAT_FUNCTIONS = INEXACT | frozenset(
 )
 
 
-def determine(tree: exp.Query, schema: MappingSchema | None) -> exp.Query:
-    """The query with every accident of order removed, as far as `schema` shows. Changes and returns `tree`."""
+def determine(tree: exp.Query, schema: MappingSchema | None, *, keeps_order: bool = False) -> exp.Query:
+    """The query with every accident of order removed, as far as `schema` shows. Changes and returns `tree`.
+
+    `keeps_order` is for results whose rows lie in an order, as those of a file do.
+    """
     selects = list(tree.find_all(exp.Select))
     for query in list(tree.find_all(exp.Query)):
-        _drop_order(query)
+        if not (keeps_order and query is tree):
+            _drop_order(query)
     for node in tree.find_all(exp.WindowSpec, exp.Literal):
         _one_spelling(node)
     for select in selects:

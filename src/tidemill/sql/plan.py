@@ -95,19 +95,20 @@ def plan(
     *,
     retracting: Collection[str] | None = None,
     key: tuple[str, ...] | None = None,
+    keeps_order: bool = False,
 ) -> SqlPlan:
     """Plan the query in `sql`, which starts on `line` of the file `place`.
 
     `schemas` is the catalogue: every name a query may read, with its columns and their DuckDB types, or None where the
     columns are not known yet. `views` maps the names of views to their SQL; views need not be in `schemas`. `retracting`
     are the inputs whose rows may change or go; without it no stages are planned. `key`
-    is the key that people declare for the output, where they do.
+    is the key that people declare for the output, where they do. `keeps_order` is for files, whose rows lie in an order.
     """
     tree = parse(sql, place, line)
     analyse_tree(tree, place, line).check(place)
     tree = expand(tree, views or {}, place)
     inputs = name_inputs(tree, schemas, place, line)
-    tree, resolved = canonical_tree(tree, schemas, place, line)
+    tree, resolved = canonical_tree(tree, schemas, place, line, keeps_order=keeps_order)
     made = _planned(tree, inputs, resolved)
     return _staged(made, tree, retracting, key) if made.reason and resolved and retracting is not None else made
 
