@@ -37,6 +37,9 @@ __all__ = ["Mill", "open", "open_mill"]
 TOLD_AFTER_RUN = ("definition", "landing", "parked", "rejected file", "reports")
 """The alarms that a run tells at its end; what became of jobs it has told already."""
 
+_KNOWS_SECONDS_MAX = 5.0
+"""How long a question waits for the loop; then it is answered from what is known, for a stuck loop must be seen."""
+
 LIVE = ("run", "watch", "serve")
 """What a project is opened for where jobs start by themselves."""
 
@@ -390,7 +393,7 @@ class Mill(ServedMachine):
 
     def _know_all(self) -> None:
         """Wait until the loop has taken up what it was told: just after opening it may not know every job yet."""
-        self.machine.loop.when_handled().wait()
+        self.machine.loop.when_handled().wait(_KNOWS_SECONDS_MAX)
 
     def _tell(self, job: str, event: Paused | Resumed) -> Json:
         self.machine.loop.post(event)

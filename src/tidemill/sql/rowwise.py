@@ -56,6 +56,8 @@ def _reason(node: exp.Expr, resolved: bool) -> str:
         return "it uses a window function, which looks at other rows"
     if isinstance(node, exp.Func) and is_aggregate(node):
         return f"it aggregates rows ({name_of(node)})"
+    if isinstance(node, exp.Subquery) and (node.args.get("limit") or node.args.get("offset")):
+        return "it takes a number of rows of a query in parentheses (LIMIT)"
     if isinstance(node, exp.Select):
         return next((why for clause, why in _CLAUSES.items() if node.args.get(clause)), "")
     if isinstance(node, exp.Join):

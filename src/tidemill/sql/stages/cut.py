@@ -102,7 +102,8 @@ class _Cutter:
         """A linear tree that gives the rows of the query."""
         while isinstance(query, exp.Subquery) and not query.args.get("limit") and not query.args.get("order"):
             query = query.this
-        assert isinstance(query, exp.Query)
+        if not isinstance(query, exp.Query):
+            raise Opaque("it pivots, samples or nests joins")
         before = list(self.stages)
         try:
             return self._set_operation(query) if isinstance(query, exp.SetOperation) else self._select(query)
@@ -120,7 +121,7 @@ class _Cutter:
 
     def _select(self, query: exp.Expr) -> exp.Query:
         if not isinstance(query, exp.Select):
-            raise Opaque(f"it is a {query.key.upper()}")
+            raise Opaque("it sorts or limits a query in parentheses")
         if query.args.get("limit") or query.args.get("offset"):
             return self._limited(query)
         if is_grouped(query):
