@@ -98,7 +98,7 @@ def test_any_split_of_any_row_wise_query_adds_up(data: st.DataObject) -> None:
         ("select id from orders union all select id from orders", "more than one input"),
         ("select id from orders union all select 1", "UNION"),
         ("select a.id from orders a join orders b using (id)", "more than one input"),
-        ("(select id from orders order by id) order by id limit 3", "parentheses"),
+        ("(select id from orders order by id) order by id limit 3", "LIMIT"),
         ("select id from orders where qty > (select 2)", "subquery"),
         ("select id from orders where qty in (select 1)", "subquery"),
         ("select id from orders where exists (select 1)", "subquery"),

@@ -56,10 +56,9 @@ def _reason(node: exp.Expr, resolved: bool) -> str:
         return "it uses a window function, which looks at other rows"
     if isinstance(node, exp.Func) and is_aggregate(node):
         return f"it aggregates rows ({name_of(node)})"
-    if isinstance(node, exp.Subquery) and (node.args.get("limit") or node.args.get("offset")):
-        return "it takes a number of rows of a query in parentheses (LIMIT)"
-    if isinstance(node, exp.Select):
-        return next((why for clause, why in _CLAUSES.items() if node.args.get(clause)), "")
+    clause = _clause(node) if isinstance(node, exp.Select | exp.Subquery) else ""
+    if clause or isinstance(node, exp.Select):
+        return clause
     if isinstance(node, exp.Join):
         return "" if _is_plain_unnest(node) else "it joins"
     if isinstance(node, exp.Pivot):
@@ -75,6 +74,11 @@ def _reason(node: exp.Expr, resolved: bool) -> str:
     if isinstance(node, exp.Table) and not isinstance(node.this, exp.Identifier):
         return "it reads a table function"
     return ""
+
+
+def _clause(node: exp.Expr) -> str:
+    """What a SELECT does to more than one row at a time; a query in parentheses can have a LIMIT of its own."""
+    return next((why for clause, why in _CLAUSES.items() if node.args.get(clause)), "")
 
 
 def _is_plain_unnest(join: exp.Join) -> bool:
