@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.measure import Figure, save, show
 
-NAMES = ("start", "decide", "load", "latency", "tasks", "throughput", "memory", "idle", "incremental")
+NAMES = ("start", "decide", "load", "latency", "tasks", "throughput", "memory", "idle", "incremental", "plans")
 RESULTS = Path(__file__).parent / "results.json"
 
 
