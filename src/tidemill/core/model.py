@@ -194,14 +194,14 @@ class Asset:
     @property
     def home(self) -> Home:
         """Where this asset's change log lives (rule 1)."""
-        return Home.TABLES if self.kind in (AssetKind.TABLE, AssetKind.FILES) else Home.LEDGER
+        return Home.TABLES if self.kind in (AssetKind.TABLE, AssetKind.FILES, AssetKind.CLOCK) else Home.LEDGER
 
     @property
     def can_retract(self) -> bool:
         """Whether a change of this asset can remove or replace a row that was there before."""
         if self.kind is AssetKind.TOPIC:
             return self.semantics is Semantics.UPSERT
-        return self.kind in (AssetKind.TABLE, AssetKind.FILES)
+        return self.kind in (AssetKind.TABLE, AssetKind.FILES, AssetKind.CLOCK)
 
     def column(self, name: str) -> Column | None:
         """The column of that name, or None."""

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from tidemill.core.change import Appended, ArrowStream, Became, Images, Output, Replaced, Slice, Statement
 from tidemill.core.errors import DefinitionError, UserError
-from tidemill.core.model import Asset, AssetKind, Column, Home, Job, Materialized
+from tidemill.core.model import Asset, Column, Home, Job, Materialized
 from tidemill.core.ports import Plan, Reader, Work
 from tidemill.engines import kept
 from tidemill.engines.stages import Chooser, Layout, Maintenance, described, lay_out, statements, summary
@@ -200,9 +200,7 @@ def _lines_before(text: str, message: str) -> int:
 
 
 def _schema(asset: Asset) -> dict[str, str] | None:
-    if not asset.columns and asset.kind is not AssetKind.CLOCK:
-        return None
-    return {column.name: column.type for column in asset.columns}
+    return {column.name: column.type for column in asset.columns} or None
 
 
 def _recomputing(made: SqlPlan) -> str:

@@ -153,6 +153,9 @@ _GIVEN_COLUMNS = {
 }  # fmt: skip
 """What a topic gets by one word: the column that identifies its events, and columns beside those it declares."""
 
+CLOCK_EVERY_LEAST_SECONDS = 1.0
+"""A clock ticks no more often: what reads it is computed at each tick."""
+
 GIVEN = frozenset(_GIVEN_COLUMNS)
 """The words that give a topic its columns."""
 
@@ -276,6 +279,8 @@ def _completed(asset: Asset) -> Asset:
         declared = tuple(column for column in asset.columns if column.name not in given)
         columns = columns_of(given) + declared
         return replace(asset, columns=columns, id=asset.id or id_, event_time=asset.event_time or "event_time")
+    if asset.kind is AssetKind.CLOCK:
+        return replace(asset, columns=asset.columns or (Column("now", "timestamp"),))
     if asset.kind is AssetKind.EXTRACT:
         path = asset.path or f"extracts/{asset.name}.csv"
         return replace(asset, path=path, format=asset.format or format_of(path) or "csv")
@@ -346,7 +351,14 @@ def _view_misfits(asset: Asset) -> Iterator[tuple[str, str]]:
 
 def _clock_misfits(asset: Asset) -> Iterator[tuple[str, str]]:
     if not asset.every_seconds:
-        yield "it does not say how often it ticks", 'add every = "1m"'
+        yield "it does not say how often it ticks", 'add every = "1h"'
+    elif asset.every_seconds < CLOCK_EVERY_LEAST_SECONDS:
+        yield (
+            f"every is {asset.every_seconds:g} s, and a clock ticks once a second at most",
+            'write every = "1s" or more',
+        )
+    if [(column.name, column.type) for column in asset.columns] != [("now", "timestamp")]:
+        yield "a clock has one column, now, which is given", "leave columns out"
 
 
 _KIND_MISFITS: Mapping[AssetKind, Callable[[Asset], Iterator[tuple[str, str]]]] = {

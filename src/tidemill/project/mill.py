@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from tidemill.core.errors import NotFound, OperatorError, UserError
-from tidemill.core.event import Defined, Landed, Paused, Requested, Resumed
+from tidemill.core.event import Defined, Landed, Paused, Requested, Resumed, Ticked
 from tidemill.core.model import Asset, AssetKind, Job, Mode
 from tidemill.core.ports import Head, Receipt, RunRecord
 from tidemill.project import letters, living, querying, reconciling, reports, wiring
@@ -181,6 +181,7 @@ class Mill(ServedMachine):
             self._job(name)
         counts = _Counts(progress)
         rejected: set[str] = set()
+        self._tick()
         with self._running:  # one at a time: each says for itself which jobs may start
             self.machine.journal.listeners.append(counts.hear)
             try:
@@ -215,10 +216,26 @@ class Mill(ServedMachine):
 
     def watch(self, stop: threading.Event) -> None:
         """Follow files, definitions and time until told to stop; what a change makes due runs at once."""
+        self._tick()
         self.machine.loop.post(Requested(self.machine.clock.now()))
         self.machine.loop.when_idle()
         self._watch = Watch(self.machine, self.env, applies_at_once=self.opened_for != "serve")
-        self._watch.run(stop)
+        self._let_clocks_tick(True)
+        try:
+            self._watch.run(stop)
+        finally:
+            self._let_clocks_tick(False)
+
+    def _tick(self) -> None:
+        """Let the clock assets show the present."""
+        now = self.machine.clock.now()
+        for asset, head in self.machine.ticker.tick(now).items():
+            self.machine.loop.post(Landed(asset, head, now))
+
+    def _let_clocks_tick(self, is_running: bool) -> None:
+        """Let the clock assets tick by themselves, or only when asked; the loop looks when the next one is due."""
+        self.machine.ticker.is_running = is_running
+        self.machine.loop.post(Ticked(self.machine.clock.now()))
 
     def _until_idle(self) -> None:
         idle = self.machine.loop.when_idle()

@@ -25,8 +25,6 @@ __all__ = ["answer"]
 UNKNOWN = "(no columns yet)"
 """The one column of a relation whose columns nobody knows; no answer shows it."""
 
-_VERSIONED = (AssetKind.EXTERNAL, AssetKind.CLOCK)
-
 
 def answer(machine: Machine, sql: str) -> pa.Table:
     """The rows of a query. Raises UserError for what has no rows, NotFound for what is no asset."""
@@ -79,10 +77,9 @@ def _relations(machine: Machine, named: list[Asset]) -> tuple[dict[str, str], li
     relations: dict[str, str] = {}
     unknown = []
     for asset in named:
-        if asset.kind in _VERSIONED:
+        if asset.kind is AssetKind.EXTERNAL:
             raise UserError(
-                f"`{asset.name}` is {'a clock' if asset.kind is AssetKind.CLOCK else 'held elsewhere'}: it has versions "
-                f"and no rows",
+                f"`{asset.name}` is held elsewhere: it has versions and no rows",
                 mend="see how far it is: tidemill status",
             )
         if asset.kind is AssetKind.EXTRACT:

@@ -37,7 +37,7 @@ def rows(machine: Machine, name: str, asked: Asked) -> pa.Table:
         _bring_to_head(machine, asset)
     text = select_of(asset, asked)
     try:
-        is_there = asset.kind in (AssetKind.TOPIC, AssetKind.TABLE, AssetKind.FILES) and machine.tables.head(name)
+        is_there = machine.catalog.is_rows(name) and machine.tables.head(name)
         return machine.tables.query(text) if is_there else querying.answer(machine, text)
     except PoisonRecord as error:
         raise UserError(f"a condition does not fit its column: {error.message}", mend="see the columns") from error

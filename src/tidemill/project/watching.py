@@ -18,7 +18,7 @@ from pathlib import Path
 import watchfiles
 
 from tidemill.core.errors import TidemillError
-from tidemill.core.event import Alert, Landed
+from tidemill.core.event import Alert, Landed, Ticked
 from tidemill.core.model import Asset, AssetKind, Home
 from tidemill.core.ports import Progress
 from tidemill.project import living, wiring
@@ -160,6 +160,7 @@ class Watch:
             machine.journal.alert(Alert("definition", "", str(error), machine.clock.now()))
         self._unsettled.update(asset.name for asset in self._files())
         self._wake.set()
+        machine.loop.post(Ticked(machine.clock.now()))  # a clock may be new, or tick more often
 
     def _resync(self) -> None:
         """Heal what notifications lost: list all files and, where anything was committed since the last time, read

@@ -42,6 +42,7 @@ from tidemill.runtime.loop import Loop, Services
 from tidemill.runtime.mirror import Mirrors
 from tidemill.runtime.outside import Outside
 from tidemill.runtime.perform import Performer
+from tidemill.runtime.ticking import Ticker
 from tidemill.runtime.workers import ThreadWorkers
 from tidemill.stores.duckdb import DuckDBStore
 from tidemill.stores.sqlite import SQLiteStore
@@ -81,6 +82,7 @@ class Machine:
     services: Services
     effects: Effects
     undeclared: Undeclared
+    ticker: Ticker
     landings: dict[str, Landing] = field(default_factory=dict)
     pending: dict[str, Job | None] = field(default_factory=dict)
 
@@ -163,6 +165,7 @@ def _assembled(
     outside = Outside(catalog, stores, mirrors, effects.of, _is_released(ledger), performer.check_cancelled)
     looker = Looker(catalog, stores, mirrors, lambda name: ledger.notes("let_go").get(name, {}))
     services = Services(performer, outside, looker, journal, clock, random.random)
+    services.ticker = ticker = Ticker(catalog, tables)
     services.counts_from = lambda name: int(ledger.notes("counts_from").get(name, 0))
     workers = ThreadWorkers()
     state = State(moments_in(definitions.timezone), only)
@@ -184,6 +187,7 @@ def _assembled(
         services=services,
         effects=effects,
         undeclared=Undeclared(ledger),
+        ticker=ticker,
     )
 
 

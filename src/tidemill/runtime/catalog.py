@@ -114,7 +114,7 @@ class Catalog:
 
     def is_rows(self, name: str) -> bool:
         """Whether the asset's log is made of rows (and not of versions)."""
-        return self.assets[name].kind in (AssetKind.TOPIC, AssetKind.TABLE, AssetKind.FILES)
+        return self.assets[name].kind in (AssetKind.TOPIC, AssetKind.TABLE, AssetKind.FILES, AssetKind.CLOCK)
 
     def is_append_topic(self, name: str) -> bool:
         """Whether the asset is a topic whose rows are only ever added."""

@@ -45,6 +45,7 @@ from tidemill.runtime.look import Looker
 from tidemill.runtime.outside import Outside, Pin, RunWaits
 from tidemill.runtime.perform import Done, Performer
 from tidemill.runtime.poison import is_of_transform, perform_without_poison
+from tidemill.runtime.ticking import Ticker
 
 __all__ = ["Journal", "Lane", "Loop", "Services", "Workers"]
 
@@ -99,6 +100,7 @@ class Services:
     clock: Clock
     jitter: Callable[[], float]
     counts_from: Callable[[str], int] = lambda _job: 0
+    ticker: Ticker | None = None
 
 
 def _taken_from(waiting: queue.SimpleQueue[T]) -> Iterator[T]:
@@ -184,12 +186,18 @@ class Loop:
             return self._events.get(block=False)
         except queue.Empty:
             self._say_idle()
-        at = self.state.next_at()
+        at = self._next_at()
         wait = None if at is None else max(0.0, at - self._services.clock.now())
         try:
             return self._events.get(timeout=wait)
         except queue.Empty:
             return Ticked(self._services.clock.now())
+
+    def _next_at(self) -> float | None:
+        """When the heart or a clock asset wants to hear of time (seconds); None where nobody waits for it."""
+        ticker = self._services.ticker
+        moments = (self.state.next_at(), ticker.next_at() if ticker is not None else None)
+        return min((at for at in moments if at is not None), default=None)
 
     def _say_idle(self) -> None:
         if self._waiting and not self.state.is_busy:
@@ -200,6 +208,8 @@ class Loop:
 
     def handle(self, event: Event) -> None:
         """Take one event into account and send off what it asks for."""
+        if isinstance(event, Ticked):
+            self._let_clocks_tick(event.at)
         try:
             commands = step(self.state, event)
         except DefinitionError as error:  # the old definition stays, and a person is told (rule 24)
@@ -210,6 +220,21 @@ class Loop:
             self._services.journal.fail(event.run, event.job, event.reason, self._outcome(event))
         for command in commands:
             self._carry_out(command)
+
+    def _let_clocks_tick(self, now: float) -> None:
+        ticker = self._services.ticker
+        if ticker is not None and ticker.is_due(now):
+            ticker.expect(now)
+            self._workers.submit(Lane.TABLES, functools.partial(self._tick, ticker, now))
+
+    def _tick(self, ticker: Ticker, now: float) -> None:
+        try:
+            heads = ticker.tick(now)
+        except Exception as error:  # noqa: BLE001 - a tick that fails is told; the next one makes up for it
+            self._services.journal.alert(Alert("clock", "", str(error), now))
+            return
+        for asset, head in heads.items():
+            self.post(Landed(asset, head, now))
 
     def _outcome(self, event: Failed) -> str:
         job = self.state.jobs.get(event.job)

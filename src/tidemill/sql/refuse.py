@@ -20,10 +20,15 @@ from tidemill.sql.parse import line_of
 
 __all__ = ["Refusal", "refusal_of"]
 
+_CLOCK = (
+    "use a time column of the input, or a clock asset, whose ticks are changes: declare [assets.clock] with "
+    'kind = "clock", every = "1h", and read its row: '
+    "select ... from orders, clock where ordered_at > clock.now - interval 7 days"
+)
 _MENDS = {
     "time": (
         "the result would depend on when the job runs",
-        "use a time column of the input, or join a clock asset, whose ticks are changes like any other",
+        _CLOCK,
     ),
     "chance": (
         "the result would differ each time the same rows are computed",
