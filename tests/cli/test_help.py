@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 from click.testing import CliRunner
@@ -20,7 +19,7 @@ WORDS = [[name] for name in NAMES] + [
     *(["keys", word] for word in ("list", "add", "rotate", "remove")),
 ]
 HEAVY = {"duckdb", "pyarrow", "sqlglot", "starlette", "uvicorn", "tidemill.project", "tidemill.core.model"}
-HELP_SECONDS_MAX = 0.4
+HELP_MODULES_MAX = 250
 
 
 def output(*words: str) -> str:
@@ -65,18 +64,15 @@ def test_the_version_is_shown() -> None:
     assert output("--version") == "tidemill 0.1.0\n"
 
 
-def test_help_loads_nothing_heavy_and_is_quick() -> None:
+def test_help_loads_little_and_nothing_heavy() -> None:
     script = (
         "import sys, json\nfrom tidemill.cli import main\ncode = main(['--help'])\n"
         "print(json.dumps(sorted(sys.modules)), file=sys.stderr)\nsys.exit(code)"
     )
-    seconds = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - begin)
-    assert HEAVY & set(json.loads(result.stderr)) == set()
-    assert min(seconds) < HELP_SECONDS_MAX
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(result.stderr))
+    assert HEAVY & loaded == set()
+    assert len(loaded) < HELP_MODULES_MAX
 
 
 @pytest.mark.parametrize(
