@@ -203,6 +203,17 @@ PROBLEMS: dict[str, tuple[dict[str, str], list[str]]] = {
         {"tidemill.toml": ORDERS, "jobs/a.sql": "-- gate: dat\nselect id from orders"},
         ["jobs/a.sql:1: job a: gate names dat, which no input has\n  mend: write gate: day"],
     ),
+    "a gate on a type whose values have several spellings": (
+        {
+            "tidemill.toml": '[assets.sales]\nkind = "topic"\ncomplete.at = ["x"]\n'
+            '[assets.sales.columns]\nid = "varchar"\nat = "timestamp"\n',
+            "jobs/a.sql": "-- gate: at\nselect id from sales",
+        },
+        [
+            ("jobs/a.sql:1: job a: gate names at, which is a timestamp in sales\n"
+            "  mend: gate on a date, a varchar or a whole number")
+        ],
+    ),
     "a gate that would never open": (
         {"tidemill.toml": ORDERS, "jobs/a.sql": "-- gate: day\nselect id from orders"},
         [

@@ -194,6 +194,20 @@ def _gates(loaded: Definitions, _: PlaceOfInput) -> Iterator[Finding]:
                 job.place,
                 'add complete.COLUMN = ["..."] to the asset that arrives in parts',
             )
+        yield from _manifold(job, inputs)
+
+
+def _manifold(job: Job, inputs: list[Asset]) -> Iterator[Finding]:
+    """Values of these types are spelled in several ways, so what is released would not be found again."""
+    assert job.gate is not None
+    for asset in inputs:
+        found = asset.column(job.gate.column)
+        if found is not None and found.type.lower().startswith(("timestamp", "datetime", "float", "double", "real")):
+            yield (
+                f"job {job.name}: gate names {found.name}, which is a {found.type} in {asset.name}",
+                job.place,
+                "gate on a date, a varchar or a whole number",
+            )
 
 
 def _circles(loaded: Definitions, _: PlaceOfInput) -> Iterator[Finding]:
