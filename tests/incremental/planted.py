@@ -4,6 +4,7 @@ A bug is a `Bench` that makes one of its parts wrongly; nothing of the product i
   * `work`: the engine is asked to work on something else than the performer said;
   * `output`: the store is handed something else than the engine made, of a job's table or of its stages (`JOB@...`);
   * `rewrite`: what was planned is written otherwise, wherever its text stands in a plan or in a statement;
+  * `asked`: a statement, on its way to the store, is asked over other relations;
   * any method of `Bench` itself.
 `queries` names queries of the market that must show the bug, `paces` the lanes that it takes.
 """
@@ -52,6 +53,10 @@ class WrongBench(Bench):
     def output(self, asset: str, output: Output) -> Output:
         """What is written of it."""
         return output
+
+    def asked(self, statement: Statement) -> Statement:
+        """What the store is asked to compute."""
+        return statement
 
     def table(self, table: Table) -> Table:
         """The shape that it is written in."""
@@ -113,9 +118,16 @@ class WrongTransaction:
         if asset not in self._bench.bases:
             rows: ArrowStream | Statement = output.rows
             if isinstance(rows, Statement):
-                output = replace(output, rows=replace(rows, sql=self._bench.rewrite(rows.sql)))
+                output = replace(output, rows=self._otherwise(rows))
             output = self._bench.output(asset, output)
         return self._inner.write(asset, output)
+
+    def evaluate(self, statement: Statement) -> Any:
+        inner: Any = self._inner
+        return inner.evaluate(self._otherwise(statement))
+
+    def _otherwise(self, statement: Statement) -> Statement:
+        return self._bench.asked(replace(statement, sql=self._bench.rewrite(statement.sql)))
 
     def define(self, table: Table) -> Head:
         is_given = table.asset in self._bench.bases

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.incremental import planted_stages
 from tests.incremental.history import Lost
 from tests.incremental.planted import PLANTED, WrongBench
 from tests.incremental.queries import Query, queries
@@ -14,12 +15,19 @@ SEEDS = range(1, 4)
 
 @pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_caught(bug: str) -> None:
-    planted = PLANTED[bug]
-    chosen = [queries("market")[name] for name in planted.queries]
-    for query in chosen:
+    check_caught(bug, PLANTED[bug])
+
+
+@pytest.mark.parametrize("bug", planted_stages.PLANTED)
+def test_a_bug_planted_in_the_stages_is_caught(bug: str) -> None:
+    check_caught(bug, planted_stages.PLANTED[bug])
+
+
+def check_caught(bug: str, planted: type[WrongBench]) -> None:
+    for query in [queries("market")[name] for name in planted.queries]:
+        play("market", [query], SEEDS[0], paces=planted.paces)
         caught_by = next((seed for seed in SEEDS if is_lost(query, seed, planted)), None)
         assert caught_by is not None, f"{bug}: {query.name} does not show it in {len(SEEDS)} histories"
-    play("market", chosen[:1], SEEDS[0], paces=planted.paces)
 
 
 def is_lost(query: Query, seed: int, planted: type[WrongBench]) -> bool:
