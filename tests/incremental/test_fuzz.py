@@ -12,8 +12,9 @@ import time
 
 import pytest
 
-from tests.incremental.fuzz.campaign import Found, Tally, case_of, run_seed
+from tests.incremental.fuzz.campaign import DEFECTS, Found, Tally, case_of, run_seed
 from tests.incremental.planted import LastChangeLost
+from tests.incremental.queries import queries
 
 SECONDS = float(os.environ.get("TIDEMILL_FUZZ_SECONDS") or 45)
 BASE = int(os.environ.get("TIDEMILL_SEED") or random.SystemRandom().randrange(10**9))
@@ -43,6 +44,10 @@ def test_what_the_fuzzer_finds_is_shown_small() -> None:
     assert len(case.source.later) <= 2
     assert f"--seed {found.value.seed}" in str(found.value)
     assert str(case.trees[0]) in str(found.value)
+
+
+def test_what_the_fuzzer_leaves_out_is_a_defect_that_a_query_shows() -> None:
+    assert DEFECTS.keys() <= {name for name, query in queries("market").items() if query.defect}
 
 
 def test_a_seed_says_everything() -> None:
