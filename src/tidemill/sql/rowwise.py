@@ -19,7 +19,7 @@ from tidemill.sql.keys import is_aggregate
 from tidemill.sql.resolve import INPUT
 from tidemill.sql.scope import binding
 
-__all__ = ["ORDINAL", "PARENT", "RID", "reason_not_rowwise", "with_lineage"]
+__all__ = ["ORDINAL", "PARENT", "RID", "reason_not_rowwise", "unnest_reason", "with_lineage"]
 
 RID, PARENT, ORDINAL = "_rid", "_parent", "_ordinal"
 
@@ -70,7 +70,7 @@ def _reason(node: exp.Expr, resolved: bool) -> str:
     if isinstance(node, exp.Star | exp.Columns) and not isinstance(node.parent, exp.Count):
         return "its columns are not known yet" if not resolved else "its columns are chosen by a pattern"
     if isinstance(node, exp.Explode | exp.Unnest):
-        return _unnest_reason(node)
+        return unnest_reason(node)
     if isinstance(node, exp.Table) and not isinstance(node.this, exp.Identifier):
         return "it reads a table function"
     return ""
@@ -85,7 +85,8 @@ def _is_plain_unnest(join: exp.Join) -> bool:
     return isinstance(join.this, exp.Unnest) and str(join.side or "").upper() in ("", "LEFT") and not join.method
 
 
-def _unnest_reason(node: exp.Expr) -> str:
+def unnest_reason(node: exp.Expr) -> str:
+    """Why an unnest does not simply make rows of one list, '' when it does."""
     arguments = [part for part in node.iter_expressions() if not isinstance(part, exp.TableAlias)]
     if len(arguments) != 1 or isinstance(arguments[0], exp.PropertyEQ | exp.Kwarg):
         return "it unnests with options, or several lists at once"

@@ -34,9 +34,7 @@ STEPS = 7
 ROWS_MIN, REDRAWS = 3, 4
 SHRINK_SECONDS = 60.0
 
-DEFECTS: Mapping[str, re.Pattern[str]] = {
-    "join_right_after_semi": re.compile(r" (semi|anti) join .* (right|full) join "),
-}
+DEFECTS: Mapping[str, re.Pattern[str]] = {}
 """What the product is known to get wrong: a query of a set that shows it, and what such queries look like. They are
 counted and not played; strike one out with the `defect` of its query."""
 

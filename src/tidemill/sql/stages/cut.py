@@ -20,6 +20,7 @@ from sqlglot import exp
 
 from tidemill.sql.identity import key_identity
 from tidemill.sql.resolve import INPUT
+from tidemill.sql.rowwise import unnest_reason
 from tidemill.sql.stages.flatten import Opaque, flatten
 from tidemill.sql.stages.group import Grouping, grouping_of
 from tidemill.sql.stages.joins import rewrite_joins
@@ -172,6 +173,9 @@ class _Cutter:
                 raise Opaque("it has a subquery in an expression that has no exact form as a join")
             if part is not None and any(isinstance(node, exp.Columns) or _is_bare_star(node) for node in part.walk()):
                 raise Opaque("its columns are chosen by a pattern")
+        for node in query.find_all(exp.Explode, exp.Unnest):
+            if node.find_ancestor(exp.Select) is query and (reason := unnest_reason(node)):
+                raise Opaque(reason)
         if query.args.get("laterals") or query.args.get("pivots") or query.args.get("sample"):
             raise Opaque("it joins a lateral subquery, pivots or samples")
         for join in query.args.get("joins") or []:

@@ -41,7 +41,10 @@ def _settle_kinds(select: exp.Select) -> None:
 
 
 def _rewrite_semi(select: exp.Select) -> None:
-    for join in list(select.args.get("joins") or []):
+    """SEMI and ANTI joins as conditions; those before a RIGHT or FULL JOIN belong to its left side, and wait for that."""
+    joins = list(select.args.get("joins") or [])
+    outer = [place for place, join in enumerate(joins) if str(join.side or "").upper() in ("RIGHT", "FULL")]
+    for join in joins[outer[-1] + 1 if outer else 0 :]:
         kind = str(join.kind or "").upper()
         if (
             kind not in ("SEMI", "ANTI")
@@ -68,6 +71,7 @@ def _rewrite_outer(select: exp.Select, place: int, fresh: Fresh) -> None:
     joins = list(select.args["joins"])
     join, later = joins[place], joins[place + 1 :]
     left = exp.Select(from_=select.args["from_"].copy(), joins=[one.copy() for one in joins[:place]])
+    _rewrite_semi(left)
     left_names = [source.alias_or_name for source in sources(left)]
     right_name = join.this.alias_or_name
     for one in joins[: place + 1]:

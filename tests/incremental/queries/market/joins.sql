@@ -106,5 +106,4 @@ select p.id, l.top from person p, lateral (select max(reserve) as top from aucti
 select id, p.name, a.category from person p full join auction a using (id) where id < 60;
 
 -- name: join_right_after_semi
--- defect: what a SEMI or ANTI JOIN leaves out is left out after the RIGHT or FULL JOIN that follows it, with its rows
 select p.id, a.id as aid from auction a semi join bid b on b.auction = a.id right join person p on p.id = a.seller;
