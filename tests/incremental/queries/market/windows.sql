@@ -52,7 +52,6 @@ select id, price, max(price) over (partition by auction) as top, count(*) over (
   price = max(price) over (partition by auction) as is_top from bid;
 
 -- name: share_of_total
--- defect: DuckDB 2.0.0 takes DECIMAL(38) sums over whole partitions apart (its optimizer window_self_join)
 select id, auction, price / sum(price) over (partition by auction) as share from bid where price > 0;
 
 -- name: ntile
