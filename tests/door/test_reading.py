@@ -307,7 +307,16 @@ def test_changes_of_topics_are_their_events(shop: Front) -> None:
     _, at = changes(shop, "stock/changes?from=now")
     shop.post("stock", {"shelf": 3, "item": "x", "seq": 2, "_deleted": True})
     found, _ = changes(shop, f"stock/changes?from={at.headers['tidemill-offset']}")
-    assert [(change["op"], change["before"]["shelf"], change["after"]) for change in found] == [("d", 3, None)]
+    was = {"shelf": 3, "item": "x", "level": "1.00", "seq": 1}
+    assert [(change["op"], change["before"], change["after"]) for change in found] == [("d", was, None)]
+    shop.post("stock", [{"shelf": 4, "item": "x", "level": "1", "seq": 1}])
+    _, at = changes(shop, "stock/changes?from=now")
+    shop.post("stock", [{"shelf": 4, "item": "x", "level": "2", "seq": 2}, {"shelf": 5, "item": "y", "seq": 1}])
+    found, _ = changes(shop, f"stock/changes?from={at.headers['tidemill-offset']}")
+    told = [
+        (change["op"], change["before"] and change["before"]["level"], change["after"]["level"]) for change in found
+    ]
+    assert told == [("u", "1.00", "2.00"), ("c", None, None)]
 
 
 @pytest.mark.parametrize(

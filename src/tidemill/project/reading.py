@@ -8,7 +8,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +15,7 @@ import pyarrow as pa
 
 from tidemill.core.change import HIDDEN, OFFSET, RID, WEIGHT, Images, Slice
 from tidemill.core.errors import NotFound, PoisonRecord, StateCorrupt, UserError
-from tidemill.core.model import Asset, AssetKind, Semantics
+from tidemill.core.model import Asset, AssetKind
 from tidemill.project import querying, reports
 from tidemill.project.asking import Asked, Gone, select_of
 from tidemill.project.wiring import Machine
@@ -89,7 +88,7 @@ def changes(machine: Machine, name: str, from_: int, limit: int) -> tuple[Iterat
 
 
 def _as_changes(read: Any, asset: Asset) -> Iterator[dict[str, Any]]:
-    """Each change of a slice, with both images where the home keeps them."""
+    """Each change of a slice, with both its images."""
     table = read if isinstance(read, pa.Table) else pa.table(read)
     if WEIGHT not in table.column_names:
         yield from (_change("r", row[OFFSET], None, _image(row), asset) for row in _lines(table))
@@ -98,16 +97,15 @@ def _as_changes(read: Any, asset: Asset) -> Iterator[dict[str, Any]]:
     for row in _lines(table):
         is_update = old is not None and old[RID] == row[RID] and row[WEIGHT] > 0
         if old is not None and not is_update:
-            yield _change("d", old[OFFSET], _old_image(old, asset), None, asset)
+            yield _change("d", old[OFFSET], _image(old), None, asset)
         if row[WEIGHT] < 0:
             old = row
             continue
-        is_newer = asset.semantics is Semantics.UPSERT  # whether there was one before is not kept in the ledger
-        word = "u" if is_update or is_newer else "c"
-        yield _change(word, row[OFFSET], _image(old) if is_update and old else None, _image(row), asset)
+        before = _image(old) if is_update and old else None
+        yield _change("u" if is_update else "c", row[OFFSET], before, _image(row), asset)
         old = None
     if old is not None:
-        yield _change("d", old[OFFSET], _old_image(old, asset), None, asset)
+        yield _change("d", old[OFFSET], _image(old), None, asset)
 
 
 def _lines(table: pa.Table) -> Iterator[dict[str, Any]]:
@@ -117,13 +115,6 @@ def _lines(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 def _image(row: dict[str, Any]) -> dict[str, Any]:
     return {column: value for column, value in row.items() if column not in HIDDEN}
-
-
-def _old_image(row: dict[str, Any], asset: Asset) -> dict[str, Any]:
-    """What was there; of a topic the ledger keeps only which key it was."""
-    if asset.kind is not AssetKind.TOPIC:
-        return _image(row)
-    return dict(zip(asset.key, json.loads(row[RID]), strict=True))
 
 
 def _change(operation: str, offset: int, before: Any, after: Any, asset: Asset) -> dict[str, Any]:
