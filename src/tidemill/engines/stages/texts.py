@@ -1,7 +1,7 @@
 """The statements that maintain one stage, as SQL text over relations `"@input:<role><leaf>"`.
 
 Rules of this file:
-  * text only; which slice a relation is decides `relations.py`;
+  * text only; which slice a relation is decides `maintain.py`;
   * a stage's rows are cast to the stage's own types before they are compared with anything;
   * keys are joined with `=`; a key with a NULL in it has a branch of its own, which is only there when such a key is.
 """
@@ -97,13 +97,22 @@ def restricted(stage: Stage, has_null: bool) -> str:
     """The rows of the region that belong to the keys in the relation KEYS."""
     if not stage.keys:
         return stage.region.rows
-    plain = " AND ".join(f"r.{quoted(key)} = k.{quoted(key)}" for key, _ in stage.keys)
-    texts = [f"SELECT r.* FROM ({stage.region.rows}) r JOIN {_relation(KEYS)} k ON {plain}"]
+    return _of_keys(f"({stage.region.rows})", ["*"], [(key, key) for key, _ in stage.keys], has_null)
+
+
+def _of_keys(relation: str, shown: Sequence[str], pairs: Sequence[tuple[str, str]], has_null: bool) -> str:
+    """The rows of a relation whose columns hold a key of KEYS; `pairs` are (column of KEYS, column of the relation).
+
+    Keys are found by `=`, which DuckDB pushes down to what it reads; a NULL in one is found by a branch of its own.
+    """
+    columns = ", ".join(f"r.{name}" for name in shown)
+    plain = " AND ".join(f"r.{quoted(column)} = k.{quoted(key)}" for key, column in pairs)
+    texts = [f"SELECT {columns} FROM {relation} r JOIN {_relation(KEYS)} k ON {plain}"]
     if has_null:
-        safe = " AND ".join(f"r.{quoted(key)} IS NOT DISTINCT FROM k.{quoted(key)}" for key, _ in stage.keys)
-        some = " OR ".join(f"{quoted(key)} IS NULL" for key, _ in stage.keys)
+        safe = " AND ".join(f"r.{quoted(column)} IS NOT DISTINCT FROM k.{quoted(key)}" for key, column in pairs)
+        some = " OR ".join(f"{quoted(key)} IS NULL" for key, _ in pairs)
         nulls = f"(SELECT * FROM {_relation(KEYS)} WHERE {some}) k"
-        texts.append(f"SELECT r.* FROM ({stage.region.rows}) r JOIN {nulls} ON {safe}")
+        texts.append(f"SELECT {columns} FROM {relation} r JOIN {nulls} ON {safe}")
     return " UNION ALL ".join(texts)
 
 
@@ -124,15 +133,7 @@ def _old_rows(stage: Stage, names: str, has_null: bool) -> str:
     if _is_group(stage):
         keys = key_identity([key for key, _ in stage.keys])
         return f"SELECT {names} FROM {state} WHERE _rid IN (SELECT {keys} FROM {_relation(KEYS)})"
-    shown = ", ".join(f"s.{name}" for name in ["_rid", *map(quoted, stage.columns)])
-    plain = " AND ".join(f"s.{quoted(column)} = k.{quoted(key)}" for key, column in stage.keys)
-    texts = [f"SELECT {shown} FROM {state} s JOIN {_relation(KEYS)} k ON {plain}"]
-    if has_null:
-        safe = " AND ".join(f"s.{quoted(column)} IS NOT DISTINCT FROM k.{quoted(key)}" for key, column in stage.keys)
-        some = " OR ".join(f"{quoted(key)} IS NULL" for key, _ in stage.keys)
-        nulls = f"(SELECT * FROM {_relation(KEYS)} WHERE {some}) k"
-        texts.append(f"SELECT {shown} FROM {state} s JOIN {nulls} ON {safe}")
-    return " UNION ALL ".join(texts)
+    return _of_keys(state, ["_rid", *map(quoted, stage.columns)], stage.keys, has_null)
 
 
 def sums(stage: Stage, changed: Sequence[int]) -> str:

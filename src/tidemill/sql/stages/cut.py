@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
+from tidemill.sql.bind import quoted
 from tidemill.sql.identity import key_identity
 from tidemill.sql.resolve import INPUT
 from tidemill.sql.rowwise import unnest_reason
@@ -221,9 +222,9 @@ class _Cutter:
                 replace(one, column=names[one.column], counted=names.get(one.counted, "")) for one in state.accumulators
             )
             shown = [f"{key_identity([key for key, _ in keys])} AS _rid" if keys else "'[]' AS _rid"]
-            shown += [f"{_quoted(key)} AS {_quoted(column)}" for key, column in keys]
-            shown += [f"{one.whole} AS {_quoted(one.column)}" for one in accumulators]
-            groups = f" GROUP BY {', '.join(_quoted(key) for key, _ in keys)}" if keys else ""
+            shown += [f"{quoted(key)} AS {quoted(column)}" for key, column in keys]
+            shown += [f"{one.whole} AS {quoted(one.column)}" for one in accumulators]
+            groups = f" GROUP BY {', '.join(quoted(key) for key, _ in keys)}" if keys else ""
             block = f'SELECT {", ".join(shown)} FROM "{INPUT}{ROWS}"{groups}'
             columns = tuple(names[column] for column in state.columns)
             return Stage(called, state.rule, region, columns, keys, accumulators, block, state.reason)
@@ -248,7 +249,7 @@ class _Cutter:
         def make(names: dict[str, str], called: str) -> Stage:
             renamed = tuple(names[column] for column in stage.columns)
             identity = ["_rid"] if stage.region.has_identity else []
-            texts = [*identity, *(f"{_quoted(column)} AS {_quoted(names[column])}" for column in stage.columns)]
+            texts = [*identity, *(f"{quoted(column)} AS {quoted(names[column])}" for column in stage.columns)]
             block = stage.block if renamed == stage.columns else f"SELECT {', '.join(texts)} FROM ({stage.block})"
             keys = tuple((key, names[column]) for key, column in stage.keys)
             return replace(stage, name=called, columns=renamed, keys=keys, block=block)
@@ -298,7 +299,7 @@ class _Cutter:
                 leaves.append(table.name.removeprefix(INPUT))
                 table.set("this", exp.to_identifier(INPUT + leaf_name(NEW, len(leaves) - 1), quoted=True))
         region = Region(tuple(leaves), _text(query), (), has_identity=False, retracts=True)
-        shown = ", ".join(_quoted(name) for name in names)
+        shown = ", ".join(quoted(name) for name in names)
         block = f'SELECT {shown} FROM "{INPUT}{ROWS}"'
         return self._add_block(Stage("", "full", region, names, (), (), block, reason), names)
 
@@ -311,10 +312,6 @@ def _without_fresh_names(text: str) -> str:
 
 def _text(query: exp.Expr) -> str:
     return query.sql(dialect="duckdb", comments=False)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _leaf(relation: str, alias: str) -> exp.Table:

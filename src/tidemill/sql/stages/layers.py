@@ -18,7 +18,7 @@ from tidemill.sql.stages.flatten import Opaque
 from tidemill.sql.stages.model import KEY
 from tidemill.sql.stages.names import fresh_column, home_of
 
-__all__ = ["aliased", "as_source", "has_aggregates", "has_windows", "is_grouped", "split_group", "ungrouped", "units"]
+__all__ = ["aliased", "as_source", "has_aggregates", "has_windows", "is_grouped", "split_group", "ungrouped"]
 
 _GROUPED = "tidemill_grouped"
 _SETS_OF_KEYS = (exp.Cube, exp.Rollup, exp.GroupingSets)
@@ -151,11 +151,6 @@ def _core(node: exp.Expr) -> exp.Expr:
 def _is_unit(node: exp.Expr) -> bool:
     """Whether a node is an aggregate with all that belongs to it (FILTER, WITHIN GROUP)."""
     return is_aggregate(_core(node)) and not isinstance(node.parent, _WRAPPERS)
-
-
-def units(node: exp.Expr) -> list[exp.Expr]:
-    """The aggregates of an expression, each with all that belongs to it."""
-    return [one for one in node.walk() if _is_unit(one)]
 
 
 def _with_children(node: exp.Expr, change: Callable[[exp.Expr], exp.Expr]) -> exp.Expr:

@@ -7,11 +7,9 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from sqlglot import exp
 
-__all__ = ["Fresh", "columns_within", "fresh_column", "home_of", "is_subquery", "own_columns", "sources", "subqueries"]
+__all__ = ["Fresh", "conjuncts", "fresh_column", "home_of", "is_subquery", "sources", "subqueries"]
 
 
 class Fresh:
@@ -66,14 +64,13 @@ def _is_source(child: exp.Expr, below: exp.Expr | None) -> bool:
     return not isinstance(below, exp.Lateral | exp.Unnest)
 
 
-def columns_within(node: exp.Expr) -> Iterator[exp.Column]:
-    """All columns below a node."""
-    yield from node.find_all(exp.Column)
-
-
-def own_columns(select: exp.Select) -> list[exp.Column]:
-    """The columns anywhere below a SELECT that are of its own sources."""
-    return [column for column in select.find_all(exp.Column) if home_of(column, select) is select]
+def conjuncts(condition: exp.Expr | None) -> list[exp.Expr]:
+    """The conditions that all have to hold."""
+    while isinstance(condition, exp.Paren):
+        condition = condition.this
+    if isinstance(condition, exp.And):
+        return [*conjuncts(condition.left), *conjuncts(condition.right)]
+    return [] if condition is None else [condition]
 
 
 def is_subquery(node: exp.Expr) -> bool:

@@ -22,7 +22,7 @@ from sqlglot import exp
 
 from tidemill.sql.resolve import INPUT
 from tidemill.sql.stages.model import DELTA, NEW, OLD, WEIGHT, Region, leaf_name
-from tidemill.sql.stages.names import sources
+from tidemill.sql.stages.names import conjuncts, sources
 
 __all__ = ["LEAF", "region_of"]
 
@@ -168,7 +168,7 @@ class _Writer:
         """Only rows whose side of an equality occurs in the change set can change."""
         join = select.args["joins"][place - 1]
         alias = join.this.alias_or_name
-        equality = next((pair for one in _conjuncts(join.args["on"]) if (pair := _equality(one, alias))), None)
+        equality = next((pair for one in conjuncts(join.args["on"]) if (pair := _equality(one, alias))), None)
         if equality is None:
             return None
         left, right = equality
@@ -205,14 +205,6 @@ def _bind(table: exp.Expr, role: str, number: int) -> None:
 
 def _has_leaf(node: exp.Expr, number: int) -> bool:
     return any(_number(table) == number for table in node.find_all(exp.Table))
-
-
-def _conjuncts(condition: exp.Expr | None) -> list[exp.Expr]:
-    while isinstance(condition, exp.Paren):
-        condition = condition.this
-    if isinstance(condition, exp.And):
-        return [*_conjuncts(condition.left), *_conjuncts(condition.right)]
-    return [] if condition is None else [condition]
 
 
 def _equality(condition: exp.Expr, alias: str) -> tuple[exp.Expr, exp.Expr] | None:

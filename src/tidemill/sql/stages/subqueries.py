@@ -21,7 +21,7 @@ from tidemill.sql.functions import name_of
 from tidemill.sql.keys import is_aggregate
 from tidemill.sql.stages.layers import aliased as alias_of
 from tidemill.sql.stages.layers import has_aggregates, split_group
-from tidemill.sql.stages.names import Fresh, fresh_column, home_of, subqueries
+from tidemill.sql.stages.names import Fresh, conjuncts, fresh_column, home_of, subqueries
 
 __all__ = ["rewrite_subqueries"]
 
@@ -125,7 +125,7 @@ def _correlation(query: exp.Query, *, allows_other: bool = False) -> _Correlatio
     if not isinstance(query, exp.Select) or query.args.get("where") is None:
         raise _Unfit
     kept = []
-    for condition in _conjuncts(query.args["where"].this):
+    for condition in conjuncts(query.args["where"].this):
         outer = {
             id(column) for column in condition.find_all(exp.Column) if column.table and home_of(column, query) is None
         }
@@ -137,14 +137,6 @@ def _correlation(query: exp.Query, *, allows_other: bool = False) -> _Correlatio
     if _outer_columns(query) or not found.equal:
         raise _Unfit
     return found
-
-
-def _conjuncts(condition: exp.Expr) -> list[exp.Expr]:
-    while isinstance(condition, exp.Paren):
-        condition = condition.this
-    if isinstance(condition, exp.And):
-        return [*_conjuncts(condition.left), *_conjuncts(condition.right)]
-    return [condition]
 
 
 def _tie(found: _Correlation, condition: exp.Expr, outer: set[int], allows_other: bool) -> None:
