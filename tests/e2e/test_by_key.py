@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import random
 
 import pytest
 
 from tests.e2e.conftest import Project, Row, ran, rows
+from tests.seeds import first_seed
 from tidemill.project.mill import Mill
 
-BASE = int(os.environ.get("TIDEMILL_SEED") or random.SystemRandom().randrange(10**9))
+BASE = first_seed()
 MODES = ("realtime", "microbatch", "batch")
 
 ASSETS = """[project]

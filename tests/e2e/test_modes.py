@@ -5,16 +5,16 @@ The seed is printed by a failure; set TIDEMILL_SEED to see it again.
 
 from __future__ import annotations
 
-import os
 import random
 from typing import Any
 
 import pytest
 
 from tests.e2e.conftest import Project, Row, ran
+from tests.seeds import first_seed
 from tidemill.project.mill import Mill
 
-BASE = int(os.environ.get("TIDEMILL_SEED") or random.SystemRandom().randrange(10**9))
+BASE = first_seed()
 HISTORIES = 20
 MODES = ("realtime", "microbatch", "batch")
 

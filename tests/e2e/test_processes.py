@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import ORDERS, Project, ended, order, ran, rows, until
+from tests.seeds import first_seed
 from tidemill.core.errors import StorageFull, TidemillError
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -68,7 +69,7 @@ def up(project: Project, started: Start, *words: str) -> subprocess.Popen[str]:
 
 
 def test_tables_are_right_after_ten_kills_at_random_moments(project: Project, started: Start) -> None:
-    seed = int(os.environ.get("TIDEMILL_SEED") or random.SystemRandom().randrange(10**9))
+    seed = first_seed()
     pick = random.Random(seed)
     project.write({"tidemill.toml": ASSETS, **JOBS})
     sent = 0

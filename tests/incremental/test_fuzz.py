@@ -1,13 +1,12 @@
 """Random queries over random schemas: whatever DuckDB answers, tidemill maintains.
 
-Seeds are new each time (`TIDEMILL_SEED` sets the first); `TIDEMILL_FUZZ_SECONDS` says how long. A failure is shown as
+Seeds are new each time (`tests/seeds.py`); `TIDEMILL_FUZZ_SECONDS` says how long. A failure is shown as
 small as it gets, with the command that shows it again.
 """
 
 from __future__ import annotations
 
 import os
-import random
 import time
 
 import pytest
@@ -15,9 +14,10 @@ import pytest
 from tests.incremental.fuzz.campaign import DEFECTS, Found, Tally, case_of, run_seed
 from tests.incremental.planted import LastChangeLost
 from tests.incremental.queries import queries
+from tests.seeds import first_seed
 
 SECONDS = float(os.environ.get("TIDEMILL_FUZZ_SECONDS") or 45)
-BASE = int(os.environ.get("TIDEMILL_SEED") or random.SystemRandom().randrange(10**9))
+BASE = first_seed()
 
 
 def test_random_queries_are_maintained() -> None:

@@ -1,11 +1,10 @@
 """The same history in any pieces gives tables that are equal to the bit: realtime, micro-batches, one batch, switches.
 
-Seeds are new each time; `TIDEMILL_SEED` sets the first, and a failure prints the command that shows it again.
+Seeds are new each time (`tests/seeds.py`), and a failure prints the command that shows it again.
 """
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 
@@ -15,8 +14,9 @@ from tests.incremental.bench import MEMORY
 from tests.incremental.history import PACES, Lost
 from tests.incremental.queries import Query, queries
 from tests.incremental.sets import play
+from tests.seeds import first_seed
 
-BASE = int(os.environ.get("TIDEMILL_SEED") or random.SystemRandom().randrange(10**6))
+BASE = first_seed()
 HISTORIES = 16
 QUERIES_EACH = 4
 

@@ -5,14 +5,12 @@ The base seed may be set (`TIDEMILL_SEED=123`); a failure prints the command tha
 
 from __future__ import annotations
 
-import os
-import random
-
 import pytest
 
+from tests.seeds import first_seed
 from tidemill.testing.simulator import simulate
 
-BASE = int(os.environ.get("TIDEMILL_SEED") or random.SystemRandom().randrange(10**9))
+BASE = first_seed()
 BATCHES = 20
 HISTORIES_EACH = 105
 

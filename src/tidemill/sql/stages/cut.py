@@ -271,6 +271,7 @@ class _Cutter:
         if not all(names) or "*" in names or len(set(names)) != len(names):
             raise Opaque("it takes a number of rows (LIMIT), and their columns have no names")
         order = _over_outputs(order, inner, names)
+        order.append("expressions", exp.Ordered(this=exp.column("_rid", quoted=True)))  # equal rows keep their places
         extra = tuple(name for name in inner.named_selects if name not in names)
         rows = self.inline(inner)
         region = region_of(rows, self._can_retract, has_identity=True)

@@ -39,6 +39,9 @@ select u.x, p.name from (select seller as x from auction union select bidder fro
 -- name: limit_global
 select id, price from bid order by price desc nulls last, id limit 7;
 
+-- name: limit_among_equal_rows
+select p.state, p.vip from person p cross join auction a order by p.state, p.vip limit 7;
+
 -- name: limit_offset
 select id, ts from visit order by ts, id limit 10 offset 5;
 
