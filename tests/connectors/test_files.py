@@ -43,7 +43,7 @@ def land(root: Path, content: bytes | str, asset: Asset) -> tuple[FilesSource, S
 
 def rows(root: Path, content: bytes | str, asset: Asset) -> list[dict[str, Any]]:
     source, file = land(root, content, asset)
-    table, _ = source.read(file)
+    table = source.read(file).rows
     return [{k: v for k, v in row.items() if k not in (RID, PARENT)} for row in table.to_pylist()]
 
 
@@ -204,7 +204,7 @@ def test_what_a_path_tells_is_typed_and_in_its_place(tmp_path: Path) -> None:
     source = FilesSource(asset, tmp_path)
     (file,) = source.list()
     assert file.partition == {"site": "EWR", "day": "2026-01-05"}
-    table, _ = source.read(file)
+    table = source.read(file).rows
     assert table.column_names == [RID, PARENT, "day", "n", "site"]
     assert table.to_pylist()[0]["day"] == date(2026, 1, 5)
     (tmp_path / "in/EWR/today.csv").write_text("n\n1\n")
@@ -216,13 +216,15 @@ def test_what_a_path_tells_is_typed_and_in_its_place(tmp_path: Path) -> None:
 def test_a_row_is_its_file_its_content_and_its_occurrence(tmp_path: Path) -> None:
     asset = asset_of("in/a.csv", {"n": "integer", "s": "varchar"})
     source, file = land(tmp_path, "n,s\n1,a\n2,b\n1,a\n", asset)
-    table, before = source.read(file)
+    read = source.read(file)
+    table, before = read.rows, read.hash
     first = table.column(RID).to_pylist()
     assert len(set(first)) == 3
     assert {rid.rpartition("#")[2] for rid in first} == {"0", "1"}
     assert table.column(PARENT).to_pylist() == ["in/a.csv"] * 3
     source, file = land(tmp_path, "s,n\nb,2\na,1\na,1\n", asset)
-    table, after = source.read(file)
+    read = source.read(file)
+    table, after = read.rows, read.hash
     assert set(table.column(RID).to_pylist()) == set(first)
     assert before != after
 
@@ -267,7 +269,8 @@ def test_a_folder_that_is_not_there_has_no_files(tmp_path: Path) -> None:
 
 def test_binary_files_land_without_rows(tmp_path: Path) -> None:
     source, file = land(tmp_path, b"\x00\x01", asset_of("in/a.bin", {}, "binary"))
-    table, digest = source.read(file)
+    read = source.read(file)
+    table, digest = read.rows, read.hash
     assert table.num_rows == 0
     assert len(digest) == 64
 
@@ -280,7 +283,7 @@ def test_columns_are_inferred_without_losing_a_digit(tmp_path: Path) -> None:
         "s": "varchar", "none": "varchar",
     }  # fmt: skip
     source = FilesSource(asset_of("in/a.csv", {column.name: column.type for column in source.infer(file)}), tmp_path)
-    table, _ = source.read(file)
+    table = source.read(file).rows
     assert table.to_pylist()[0]["code"] == "007"
 
 
@@ -297,4 +300,4 @@ def test_files_on_another_file_system_are_found_by_url() -> None:
     source._files.pipe_file("/bucket/in/1.csv", b"n\n7\n")
     (file,) = source.list()
     assert file.partition == {"day": "1"}
-    assert source.read(file)[0].to_pylist()[0]["n"] == 7
+    assert source.read(file).rows.to_pylist()[0]["n"] == 7

@@ -7,11 +7,11 @@ import pytest
 from tidemill.core.ports import Store
 from tidemill.stores.sqlite import SQLiteStore
 from tidemill.testing.contract import StoreContract
-from tidemill.testing.contract.making import STATEMENTS
+from tidemill.testing.contract.making import STATEMENTS, WIDENING
 
 
 class TestSQLiteStoreInAFile(StoreContract):
-    gaps = frozenset({STATEMENTS})
+    gaps = frozenset({STATEMENTS, WIDENING})
 
     @pytest.fixture(autouse=True)
     def folder(self, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -25,6 +25,7 @@ from tidemill.core.model import Asset, Column, Home, Job
 __all__ = [
     "Clock",
     "Engine",
+    "FileContent",
     "Head",
     "Ledger",
     "Log",
@@ -93,12 +94,19 @@ class Positions:
 class Table:
     """The physical shape of an asset in a store: its columns and, where rows have one, its key.
 
-    `key` None means rows are identified by a hidden row id.
+    `key` None means rows are identified by a hidden row id. `widens`: columns beside those that are held are added to
+    them, so that rows and history stay, null there; only stores of tables can, and others begin a new generation.
     """
 
     asset: str
     columns: tuple[Column, ...]
     key: tuple[str, ...] | None = None
+    widens: bool = False
+
+    def is_wider(self, columns: tuple[Column, ...], key: tuple[str, ...] | None) -> bool:
+        """Whether this is the shape of these columns and this key, with more columns, and may take its place."""
+        mine = {(column.name, column.type) for column in self.columns}
+        return self.widens and self.key == key and mine >= {(column.name, column.type) for column in columns}
 
 
 class Reader(Protocol):
@@ -127,6 +135,7 @@ class Transaction(Reader, Protocol):
         """Make the asset have this shape: create it, or begin a new, empty generation where columns or key differ.
 
         Idempotent where the shape is the same. Returns the head, whose offset goes on counting over generations.
+        With `table.widens`, columns beside those that are held are added to them: rows, history and generation stay.
         """
 
     def write(self, asset: str, output: Output) -> int:
@@ -358,14 +367,28 @@ class SourceFile:
     partition: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class FileContent:
+    """What one file says: its rows and the hash of its content.
+
+    `columns` are those of the rows, which files may have added to (empty: those of the asset); `left_out` names columns
+    of the file that are not in the rows.
+    """
+
+    rows: ArrowStream
+    hash: str
+    columns: tuple[Column, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
 class Source(Protocol):
     """Where rows come from when tidemill fetches them: for now, files."""
 
     def list(self) -> Iterable[SourceFile]:
         """All files that are there now: the truth (notifications only wake). Any order; may raise OSError."""
 
-    def read(self, file: SourceFile) -> tuple[ArrowStream, str]:
-        """The rows of one file and the hash of its content.
+    def read(self, file: SourceFile) -> FileContent:
+        """The rows of one file and the hash of its content. Columns that it adds count for the files read after it.
 
         Raises UpstreamError naming the file and the line for content that does not parse, OSError where it vanished.
         """

@@ -53,8 +53,11 @@ def _data(machine: Machine) -> Iterator[Said]:
     """What came in and could not be taken: rejected files, events parked at the door, rows parked by jobs."""
     now = machine.clock.now()
     for asset in machine.catalog.assets.values():
-        for row in rejected_files(machine, asset):
+        landings = _landings(machine, asset)
+        for row in _rejected(landings):
             yield {"kind": "rejected file", "job": "", "reason": row["reason"], "at": now}
+        if reason := _left_out(asset, landings):
+            yield {"kind": "columns left out", "job": "", "reason": reason, "at": now}
     letters = [letter for letter in machine.ledger.dead(limit=AT_DOOR_MAX) if letter["state"] == "parked"]
     for name, count in Counter(letter["asset"] for letter in letters).items():
         yield {"kind": "parked", "job": "", "reason": parked(count, f"at the door of {name}"), "at": now}
@@ -83,13 +86,30 @@ def parked_by(machine: Machine) -> dict[str, int]:
 
 def rejected_files(machine: Machine, asset: Asset) -> list[Said]:
     """The files of a files asset that were rejected and not mended since: `{path, reason}`."""
+    return _rejected(_landings(machine, asset))
+
+
+def _rejected(landings: list[Said]) -> list[Said]:
+    return [{"path": row["path"], "reason": row["reason"]} for row in landings if row["state"] == "rejected"]
+
+
+def _left_out(asset: Asset, landings: list[Said]) -> str:
+    """One sentence about columns that landed files had and the asset does not take, or ""."""
+    files = [row for row in landings if row["state"] == "landed" and row["reason"]]
+    columns = sorted({name for row in files for name in str(row["reason"]).split(", ")})
+    if not columns:
+        return ""
+    count = "1 file" if len(files) == 1 else f"{len(files)} files"
+    return f"{count} of {asset.name} had columns that are left out: {', '.join(columns)}; declare them to have them"
+
+
+def _landings(machine: Machine, asset: Asset) -> list[Said]:
     if asset.kind is not AssetKind.FILES:
         return []
     transaction = machine.tables.begin(exclusive=False)
     try:
         name = landings_asset(asset.name)
         head = transaction.head(name)
-        rows = dicts(transaction.read(Slice(name, 0, head.offset))) if head.rows else []
+        return dicts(transaction.read(Slice(name, 0, head.offset))) if head.rows else []
     finally:
         transaction.rollback()
-    return [{"path": row["path"], "reason": row["reason"]} for row in rows if row["state"] == "rejected"]

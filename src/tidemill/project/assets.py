@@ -111,7 +111,7 @@ WORDS: Mapping[str, Word] = {
     "hooks": Word("", _flag, (AssetKind.TOPIC,)),
     "path": Word("path", text, _ON_DISK),
     "format": Word("format", partial(_one_of, FORMATS), _ON_DISK),
-    "schema": Word("", partial(_one_of, ("strict", "ignore")), (AssetKind.FILES,)),
+    "schema": Word("", partial(_one_of, ("strict", "evolve", "ignore")), (AssetKind.FILES,)),
     "complete": Word("complete", _complete, _HELD),
     "restate": Word("restate", partial(_one_of, ("replace", "append")), (AssetKind.FILES,)),
     "on_delete": Word("on_delete", partial(_one_of, ("keep", "retract")), (AssetKind.FILES,)),

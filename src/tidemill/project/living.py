@@ -131,6 +131,8 @@ def _take_assets(machine: Machine, loaded: Definitions, refused: dict[str, Defin
     machine.definitions.problems = loaded.problems
     machine.definitions.server = loaded.server
     machine.definitions.hooks = loaded.hooks
+    for asset in [asset for asset in fresh.values() if asset.kind is AssetKind.FILES]:
+        wiring.with_columns(machine, asset)
     wiring.declare_topics(machine, {n: a for n, a in fresh.items() if a.kind is AssetKind.TOPIC})
 
 

@@ -234,11 +234,19 @@ def landing_of(machine: Machine, asset: Asset) -> Landing:
 
 
 def with_columns(machine: Machine, asset: Asset) -> Asset:
-    """A files asset that declares no columns gets those of its first file that reads, frozen from then on (rule: one schema)."""
-    if asset.columns or asset.format == "binary":
+    """A files asset with all its columns, which the catalog knows from then on.
+
+    One that declares none gets those of its first file that reads, frozen from then on (rule: one schema); one whose
+    files may add columns has those that they added.
+    """
+    evolves = asset.options.get("schema") == "evolve"
+    if asset.format == "binary" or (asset.columns and not evolves):
         return asset
-    columns = machine.tables.shapes().get(asset.name, ()) or _inferred(asset, machine.definitions.folder)
-    return machine.catalog.declare(replace(asset, columns=columns)) if columns else asset
+    held = machine.tables.shapes().get(asset.name, ())
+    declared = asset.columns or held or _inferred(asset, machine.definitions.folder)
+    known = {column.name.lower() for column in declared}
+    columns = declared + tuple(column for column in held if column.name.lower() not in known)
+    return machine.catalog.declare(replace(asset, columns=columns)) if columns != asset.columns else asset
 
 
 def _inferred(asset: Asset, folder: Path) -> tuple[Column, ...]:
@@ -253,7 +261,10 @@ def _inferred(asset: Asset, folder: Path) -> tuple[Column, ...]:
 def land_once(machine: Machine, asset: Asset, *, trusts_all: bool = False) -> LandedFiles:
     """One look at a files asset; tells the loop what landed."""
     asset = with_columns(machine, asset)
-    result = landing_of(machine, asset).look(time.monotonic(), trusts_all=trusts_all)
+    landing = landing_of(machine, asset)
+    result = landing.look(time.monotonic(), trusts_all=trusts_all)
+    if landing.asset != asset:
+        machine.catalog.declare(landing.asset)
     if result.taken or result.rejected:
         machine.loop.post(Landed(asset.name, result.head, machine.clock.now(), stirs=True))
     return result

@@ -4,13 +4,14 @@ Rules of this file:
   * the listing is the truth; notifications only say that it is worth listing;
   * the rows of a file and the fact that it landed are committed in one transaction of the tables store;
   * a file is taken when it is stable; a file that does not parse is rejected whole, with its line, and satisfies no gate;
+  * columns that a file adds are added to the asset (`schema = "evolve"`), in the transaction that lands the file;
   * the same content again is no change; with `on_delete = keep` a file that vanished stays landed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -144,17 +145,20 @@ class Landing:
         self, transaction: Transaction, file: SourceFile, before: Mapping[str, object] | None, landed: Landed
     ) -> None:
         try:
-            rows, digest = self._source.read(file)
+            content = self._source.read(file)
         except OSError:
             return
         except UpstreamError as error:
             landed.rejected[file.path] = str(error)
             self._note(transaction, file, str(before["hash"]) if before is not None else "", "rejected", str(error))
             return
-        if before is None or before["hash"] != digest or before["state"] != "landed":
-            landed.rows += self._write(transaction, file, self._binary(file, digest) if self._is_binary else rows)
+        if before is None or before["hash"] != content.hash or before["state"] != "landed":
+            if content.columns:
+                self.asset = replace(self.asset, columns=content.columns)
+            rows = self._binary(file, content.hash) if self._is_binary else content.rows
+            landed.rows += self._write(transaction, file, rows)
         landed.taken.append(file.path)
-        self._note(transaction, file, digest, "landed", "")
+        self._note(transaction, file, content.hash, "landed", ", ".join(content.left_out))
 
     @property
     def _is_binary(self) -> bool:
@@ -166,11 +170,15 @@ class Landing:
 
     def _write(self, transaction: Transaction, file: SourceFile, rows: ArrowStream) -> int:
         table = as_table(rows)
-        transaction.define(Table(self.asset.name, columns_of(self.asset)))
+        transaction.define(self._table())
         return transaction.write(self.asset.name, Replaced(table, [file.path]))
 
+    def _table(self) -> Table:
+        """The shape of the asset: columns that are new, in its files or its declaration, are added to those there are."""
+        return Table(self.asset.name, columns_of(self.asset), widens=True)
+
     def _retract(self, transaction: Transaction, path: str, landed: Landed) -> None:
-        transaction.define(Table(self.asset.name, columns_of(self.asset)))
+        transaction.define(self._table())
         empty = table_of(pa.schema([pa.field(PARENT, pa.string()), pa.field(ORDINAL, pa.int64())]), [])
         transaction.write(self.asset.name, Replaced(empty, [path]))
         self._note(transaction, SourceFile(path, 0, ""), "", "gone", "")

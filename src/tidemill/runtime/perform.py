@@ -271,11 +271,15 @@ class _Run:
         return is_first or self.job.gate is not None or self._is_rebuild(before, heads)
 
     def _begins_anew(self) -> bool:
-        """Whether a table that an incremental plan adds to gets other columns now, and so begins empty."""
-        if self.plan.kind != "incremental":
+        """Whether a table that a plan adds to gets other columns now, and so begins empty: a files asset may have got
+        a column, and a star takes it in."""
+        if self.plan.kind not in ("incremental", "rowwise") or not self.plan.columns or not self._is_table():
             return False
         tables = [Table(asset, self.plan.columns, self.plan.key) for asset in self.job.outputs]
         return any(self._is_redefined(table) for table in (*tables, *self.plan.tables.values()))
+
+    def _is_table(self) -> bool:
+        return all(self.catalog.assets[asset].kind is AssetKind.TABLE for asset in self.job.outputs)
 
     def _is_redefined(self, table: Table) -> bool:
         before = self.transaction.head(table.asset)

@@ -78,6 +78,18 @@ class Stored:
         """One that may be written without touching this one."""
         return replace(self, images=list(self.images), current=dict(self.current))
 
+    def widened(self, table: Table) -> Stored:
+        """One with more columns, null in every image there is."""
+        place = {column.name: index for index, column in enumerate(self.shape.columns)}
+        images = [
+            replace(
+                image,
+                values=tuple(image.values[place[c.name]] if c.name in place else None for c in table.columns),
+            )
+            for image in self.images
+        ]
+        return replace(self, shape=table, images=images, current=dict(self.current))
+
     def open(self, rid: str, parent: str | None, offset: int, values: Values) -> None:
         """Begin an image."""
         self.current[rid] = len(self.images)

@@ -211,6 +211,9 @@ class MemoryTransaction:
         stored = self._stored(table.asset)
         if stored is not None and _is_same_shape(stored.shape, table):
             return stored.head
+        if stored is not None and table.is_wider(stored.shape.columns, stored.shape.key):
+            wider = self._written[table.asset] = stored.widened(table)
+            return wider.head
         fresh = self.stored_type(table)
         if stored is not None:
             fresh = self.stored_type(table, stored.generation + 1, stored.offset, floor=stored.offset)

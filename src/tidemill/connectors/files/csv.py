@@ -1,8 +1,7 @@
 """CSV: typed by the declared columns, exactly, and every refusal at its line.
 
 Rules of this file:
-  * the header names the columns, in any order; a column that is not declared, or a required one that is missing, is
-    an error (`schema = "ignore"` leaves strangers out); one that is not required is null;
+  * the header names the columns, in any order and case; what becomes of others is the asset's policy (drift.py);
   * an unquoted text of the `null` list (default: nothing at all) is null; a quoted one is text;
   * the fast reader is only believed when it accepts a file; whatever it refuses is read again value by value, and
     that reading decides and knows the line.
@@ -23,6 +22,7 @@ import pyarrow.csv as arrow_csv
 
 from tidemill.connectors.files.columns import arrow_type, from_text, type_name
 from tidemill.connectors.files.content import rejected, text_bytes
+from tidemill.connectors.files.drift import settled
 from tidemill.core.model import Column
 
 __all__ = ["infer", "read"]
@@ -31,23 +31,24 @@ _FAST = ("varchar", "double", "float", "date", "tinyint", "smallint", "integer",
 _LEADING_ZERO = r"^[+-]?0[0-9]"
 
 
-def read(data: bytes, file: str, columns: Sequence[Column], options: Mapping[str, Any], strict: bool) -> pa.Table:
-    """The rows of a file, in declared columns. Raises UpstreamError."""
+def read(
+    data: bytes, file: str, columns: Sequence[Column], options: Mapping[str, Any], policy: str
+) -> tuple[pa.Table, tuple[str, ...]]:
+    """The rows of a file, in declared columns, and the names of columns left out. Raises UpstreamError."""
     text = text_bytes(data, file, str(options.get("encoding", "utf-8")))
-    names = _header(text, file, columns, options)
-    _check_header(names, file, columns, strict)
+    names, left_out = settled(_header(text, file, columns, options), columns, policy, file, 1)
     if not text.strip():
-        return _empty(columns)
+        return _empty(columns), ()
     try:
         table = _fast(text, names, columns, options)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError, ValueError):
         table = _exact(text, file, names, columns, options)
     _check_required(table, text, file, columns, options)
-    return table
+    return table, left_out
 
 
-def infer(data: bytes, file: str, options: Mapping[str, Any]) -> tuple[Column, ...]:
-    """The columns that a file tells itself."""
+def infer(data: bytes, file: str, options: Mapping[str, Any], *, takes_empty: bool = True) -> tuple[Column, ...]:
+    """The columns that a file tells itself; without `takes_empty`, those that have a value."""
     text = text_bytes(data, file, str(options.get("encoding", "utf-8")))
     if not text.strip():
         return ()
@@ -57,11 +58,12 @@ def infer(data: bytes, file: str, options: Mapping[str, Any]) -> tuple[Column, .
             pa.BufferReader(text), _read_options(names, options), _parse_options(options),
             arrow_csv.ConvertOptions(null_values=_nulls(options), strings_can_be_null=True, quoted_strings_can_be_null=False),
         )  # fmt: skip
-    except pa.ArrowInvalid:
+    except pa.ArrowInvalid as error:
         _exact(text, file, names, [Column(name, "varchar") for name in names], options)
-        raise
+        raise rejected(file, 0, f"it is not CSV: {error}") from None
     texts = _texts(text, names, options)
-    return tuple(Column(name, _inferred(table.column(name), texts.column(name))) for name in names)
+    kept = [name for name in names if takes_empty or texts.column(name).null_count < table.num_rows]
+    return tuple(Column(name, _inferred(table.column(name), texts.column(name))) for name in kept)
 
 
 def _inferred(column: pa.ChunkedArray, text: pa.ChunkedArray) -> str:
@@ -109,21 +111,6 @@ def _records(text: bytes, options: Mapping[str, Any]) -> Iterator[tuple[int, lis
         if record:
             yield before + 1, record
         before = reader.line_num
-
-
-def _check_header(names: Sequence[str], file: str, columns: Sequence[Column], strict: bool) -> None:
-    known = {column.name for column in columns}
-    strangers = [name for name in names if name not in known]
-    if strangers and strict:
-        raise rejected(
-            file, 1, f"the column {strangers[0]} is not declared",
-            f'declare {strangers[0]}, or say schema = "ignore" to leave such columns out',
-        )  # fmt: skip
-    missing = [column.name for column in columns if column.required and column.name not in names]
-    if missing and names:
-        raise rejected(
-            file, 1, f"the required column {missing[0]} is missing", "mend the file, or declare it as not required"
-        )
 
 
 def _read_options(names: Sequence[str], options: Mapping[str, Any], threads: bool = True) -> Any:

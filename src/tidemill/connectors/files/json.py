@@ -2,8 +2,8 @@
 
 Rules of this file:
   * NDJSON has one object a line (blank lines are none); JSON is one array of objects, or one object;
-  * a field that is not declared is an error unless `schema = "ignore"`; one that is missing is null, or an error where
-    it is required;
+  * what becomes of fields that are not declared is the asset's policy (drift.py); a field that a row does not have is
+    null there, or an error where it is required; under `strict` one that no row of a file has is missing;
   * numbers with a fraction are kept as written until the column's type is known, so that decimals are exact.
 """
 
@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from tidemill.connectors.files.columns import arrow_type, from_json, type_name
 from tidemill.connectors.files.content import rejected, text_bytes
+from tidemill.connectors.files.drift import IGNORE, STRICT, matched, missing, stranger
 from tidemill.core.model import Column
 
 __all__ = ["infer", "read"]
@@ -27,20 +28,39 @@ Rows = Iterator[tuple[int, Mapping[str, Any]]]
 
 
 def read(
-    data: bytes, file: str, columns: Sequence[Column], options: Mapping[str, Any], strict: bool, *, lines: bool
-) -> pa.Table:
-    """The rows of a file, in declared columns. Raises UpstreamError."""
+    data: bytes, file: str, columns: Sequence[Column], options: Mapping[str, Any], policy: str, *, lines: bool
+) -> tuple[pa.Table, tuple[str, ...]]:
+    """The rows of a file, in declared columns, and the names of fields left out. Raises UpstreamError."""
     text = text_bytes(data, file, str(options.get("encoding", "utf-8")))
     exact = any(column.type.startswith("decimal") or column.type == "json" for column in columns)
     values: dict[str, list[Any]] = {column.name: [] for column in columns}
-    for line, row in _rows(text, file, exact, lines):
-        if strict and not row.keys() <= values.keys():
-            stranger = min(row.keys() - values.keys())
-            mend = f'declare {stranger}, or say schema = "ignore" to leave such fields out'
-            raise rejected(file, line, f"the field {stranger} is not declared", mend)
+    unseen = dict.fromkeys(values)
+    left_out: dict[str, None] = {}
+    for line, found in _rows(text, file, exact, lines):
+        row = found
+        if not found.keys() <= values.keys():
+            known = matched(found, columns)
+            strangers = [name for name in found if name not in known]
+            if strangers and policy == STRICT:
+                raise stranger(min(strangers), file, line, "field")
+            left_out.update(dict.fromkeys(strangers))
+            row = {known[name]: value for name, value in found.items() if name in known}
+        for name in unseen.keys() & row.keys() if unseen else ():
+            del unseen[name]
         for column in columns:
             values[column.name].append(_value(row, column, file, line))
-    return pa.table({column.name: pa.array(values[column.name], arrow_type(column.type)) for column in columns})
+    _check_seen(unseen, values, columns, policy, file)
+    table = pa.table({column.name: pa.array(values[column.name], arrow_type(column.type)) for column in columns})
+    return table, tuple(left_out) if policy == IGNORE else ()
+
+
+def _check_seen(
+    unseen: Mapping[str, None], values: Mapping[str, list[Any]], columns: Sequence[Column], policy: str, file: str
+) -> None:
+    """Raise UpstreamError for a declared field that no row has, where the policy asks for all of them."""
+    for column in columns:
+        if policy == STRICT and column.name in unseen and values[column.name]:
+            raise missing(column, file, 0, "field")
 
 
 def _value(row: Mapping[str, Any], column: Column, file: str, line: int) -> Any:
@@ -93,14 +113,20 @@ def _object(row: Any, file: str, line: int) -> Mapping[str, Any]:
     return row
 
 
-def infer(data: bytes, file: str, options: Mapping[str, Any], lines: bool) -> tuple[Column, ...]:
-    """The columns that a file tells itself: a nested value is json, and so is a field of several types."""
+def infer(
+    data: bytes, file: str, options: Mapping[str, Any], *, lines: bool, takes_empty: bool = True
+) -> tuple[Column, ...]:
+    """The columns that a file tells itself: a nested value is json, and so is a field of several types.
+
+    Without `takes_empty`, those that have a value.
+    """
     text = text_bytes(data, file, str(options.get("encoding", "utf-8")))
     values: dict[str, list[Any]] = {}
     for _, row in _rows(text, file, False, lines):
         for name, value in row.items():
             values.setdefault(name, []).append(value)
-    return tuple(Column(name, _inferred(found)) for name, found in values.items())
+    kept = {name: found for name, found in values.items() if takes_empty or any(each is not None for each in found)}
+    return tuple(Column(name, _inferred(found)) for name, found in kept.items())
 
 
 def _inferred(values: list[Any]) -> str:

@@ -1,7 +1,7 @@
 """Parquet: the file has types of its own; they are cast to the declared ones only where nothing is lost.
 
 Rules of this file:
-  * the same rules for strangers and missing columns as in every format;
+  * what becomes of columns that are not declared, or missing, is the asset's policy (drift.py);
   * a value that the declared type cannot hold exactly rejects the file, naming the column and the value.
 """
 
@@ -14,20 +14,19 @@ import pyarrow.parquet as pq
 
 from tidemill.connectors.files.columns import arrow_type, from_json, from_text, type_name
 from tidemill.connectors.files.content import rejected
+from tidemill.connectors.files.drift import settled
 from tidemill.core.model import Column
 
 __all__ = ["infer", "read"]
 
 
-def read(data: bytes, file: str, columns: Sequence[Column], strict: bool) -> pa.Table:
-    """The rows of a file, in declared columns. Raises UpstreamError."""
+def read(data: bytes, file: str, columns: Sequence[Column], policy: str) -> tuple[pa.Table, tuple[str, ...]]:
+    """The rows of a file, in declared columns, and the names of columns left out. Raises UpstreamError."""
     table = _table(data, file)
-    known = {column.name for column in columns}
-    strangers = [name for name in table.column_names if name not in known]
-    if strangers and strict:
-        mend = f'declare {strangers[0]}, or say schema = "ignore" to leave such columns out'
-        raise rejected(file, 0, f"the column {strangers[0]} is not declared", mend)
-    return pa.table([_column(table, column, file) for column in columns], names=[column.name for column in columns])
+    names, left_out = settled(table.column_names, columns, policy, file)
+    table = table.rename_columns(names)
+    found = [_column(table, column, file) for column in columns]
+    return pa.table(found, names=[column.name for column in columns]), left_out
 
 
 def _table(data: bytes, file: str) -> pa.Table:
@@ -40,8 +39,6 @@ def _table(data: bytes, file: str) -> pa.Table:
 def _column(table: pa.Table, column: Column, file: str) -> pa.ChunkedArray:
     kind = arrow_type(column.type)
     if column.name not in table.column_names:
-        if column.required:
-            raise rejected(file, 0, f"the required column {column.name} is missing")
         return pa.chunked_array([pa.nulls(table.num_rows, kind)])
     found = table.column(column.name)
     if column.required and found.null_count:

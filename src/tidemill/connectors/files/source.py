@@ -12,6 +12,7 @@ Memory: a file is held whole while it is read, about three times its size; land 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,10 +22,11 @@ import pyarrow as pa
 from tidemill.connectors.files import csv, json, parquet
 from tidemill.connectors.files.columns import arrow_type, from_text
 from tidemill.connectors.files.content import content_hash, rejected, unpacked
+from tidemill.connectors.files.drift import EVOLVE, STRICT, added
 from tidemill.connectors.files.identity import identified
 from tidemill.connectors.files.pattern import Pattern
 from tidemill.core.model import Asset, Column
-from tidemill.core.ports import SourceFile
+from tidemill.core.ports import FileContent, SourceFile
 
 __all__ = ["FilesSource"]
 
@@ -47,26 +49,43 @@ class FilesSource:
             if partition is not None and self._is_marked(path, found):
                 yield SourceFile(path, int(info.get("size") or 0), _stamp(info), partition)
 
-    def read(self, file: SourceFile) -> tuple[pa.Table, str]:
-        """The rows of a file, with `_rid` and `_parent`, and the hash of its content."""
+    def read(self, file: SourceFile) -> FileContent:
+        """The rows of a file, with `_rid` and `_parent`, and the hash of its content.
+
+        Where files may add columns (`schema = "evolve"`) those of this file count for the files after it.
+        """
         raw = self._raw(file)
-        if not self.asset.columns and self.asset.format != "binary":
+        if self.asset.format == "binary":
+            return FileContent(pa.table({}), content_hash(raw))
+        if not self.asset.columns:
             self.infer(file)  # no file has told the columns, so neither does this one: it says why
-        rows = self._rows(file, raw)
-        return identified(rows, file.path), content_hash(raw)
+        data = unpacked(raw, file.path, self.asset.options)
+        asset = self.asset
+        if self._policy == EVOLVE:
+            inferred = self._inferred(data, file, takes_empty=False)
+            new = added(inferred, asset.columns, file.partition, file.path)
+            asset = replace(asset, columns=asset.columns + new)
+        rows, left_out = self._rows(asset, file, data)
+        self.asset = asset
+        return FileContent(identified(rows, file.path), content_hash(raw), asset.columns, left_out)
 
     def infer(self, file: SourceFile) -> tuple[Column, ...]:
         """The columns that this file tells, with those of its path: for an asset that declares none."""
-        options = self.asset.options
-        data = unpacked(self._raw(file), file.path, options)
-        inside = {
-            "csv": lambda: csv.infer(data, file.path, options),
-            "ndjson": lambda: json.infer(data, file.path, options, lines=True),
-            "json": lambda: json.infer(data, file.path, options, lines=False),
-            "parquet": lambda: parquet.infer(data, file.path),
-        }.get(self.asset.format, tuple)()
+        inside = self._inferred(unpacked(self._raw(file), file.path, self.asset.options), file, takes_empty=True)
         known = {column.name for column in inside}
         return inside + tuple(Column(name, "varchar", True) for name in self._pattern.names if name not in known)
+
+    @property
+    def _policy(self) -> str:
+        return str(self.asset.options.get("schema", STRICT))
+
+    def _inferred(self, data: bytes, file: SourceFile, *, takes_empty: bool) -> tuple[Column, ...]:
+        options, path = self.asset.options, file.path
+        if self.asset.format == "csv":
+            return csv.infer(data, path, options, takes_empty=takes_empty)
+        if self.asset.format == "parquet":
+            return parquet.infer(data, path)
+        return json.infer(data, path, options, lines=self.asset.format == "ndjson", takes_empty=takes_empty)
 
     def _found(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Every file below the pattern's prefix, hidden ones too (a marker may be one)."""
@@ -102,24 +121,23 @@ class FilesSource:
         data: bytes = self._files.cat_file(where)
         return data
 
-    def _rows(self, file: SourceFile, raw: bytes) -> pa.Table:
-        named = [column for column in self.asset.columns if column.name in file.partition]
-        inside = [column for column in self.asset.columns if column.name not in file.partition]
-        options, strict = self.asset.options, self.asset.options.get("schema", "strict") != "ignore"
-        if self.asset.format == "binary":
-            return pa.table({column.name: pa.array([], arrow_type(column.type)) for column in self.asset.columns})
-        data = unpacked(raw, file.path, options)
-        if self.asset.format == "csv":
-            table = csv.read(data, file.path, inside, options, strict)
-        elif self.asset.format == "parquet":
-            table = parquet.read(data, file.path, inside, strict)
+    def _rows(self, asset: Asset, file: SourceFile, data: bytes) -> tuple[pa.Table, tuple[str, ...]]:
+        inside = [column for column in asset.columns if column.name not in file.partition]
+        options, policy = asset.options, self._policy
+        if asset.format == "csv":
+            table, left_out = csv.read(data, file.path, inside, options, policy)
+        elif asset.format == "parquet":
+            table, left_out = parquet.read(data, file.path, inside, policy)
         else:
-            table = json.read(data, file.path, inside, options, strict, lines=self.asset.format == "ndjson")
-        return self._with_partition(table, named, file)
+            is_lines = asset.format == "ndjson"
+            table, left_out = json.read(data, file.path, inside, options, policy, lines=is_lines)
+        return self._with_partition(table, asset.columns, file), left_out
 
-    def _with_partition(self, table: pa.Table, named: Sequence[Column], file: SourceFile) -> pa.Table:
+    def _with_partition(self, table: pa.Table, columns: Sequence[Column], file: SourceFile) -> pa.Table:
         """The rows with what the path tells, all columns in declared order."""
-        for column in named:
+        for column in columns:
+            if column.name not in file.partition:
+                continue
             try:
                 value = from_text(file.partition[column.name], column)
             except ValueError as error:
@@ -127,7 +145,7 @@ class FilesSource:
                     file.path, 0, f"in its path, {error}", "rename the file, or declare another type"
                 ) from None
             table = table.append_column(column.name, pa.array([value] * table.num_rows, arrow_type(column.type)))
-        return table.select([column.name for column in self.asset.columns])
+        return table.select([column.name for column in columns])
 
 
 def _opened(path: str, root: Path) -> tuple[Any, str]:

@@ -42,6 +42,7 @@ __all__ = [
     "read_epoch",
     "save",
     "table_name",
+    "widen_asset",
     "write_epoch",
 ]
 
@@ -183,12 +184,27 @@ def create_asset(session: Session, table: Table) -> None:
     columns = [f"{quoted(column.name)} {column.type}" for column in table.columns]
     hidden = [f"{RID} VARCHAR", f"{PARENT} VARCHAR", f"{FROM} BIGINT", f"{UNTIL} BIGINT"]
     session.run(f"CREATE TABLE {table_name(table.asset)} ({', '.join(columns + hidden)})")
+    _create_view(session, table)
+
+
+def _create_view(session: Session, table: Table) -> None:
     if not is_internal(table.asset):
         names = ", ".join(quoted(column.name) for column in table.columns) or "NULL AS nothing"
         session.run(
             f"CREATE OR REPLACE VIEW {view_name(table.asset)} AS "
             f"SELECT {names} FROM {table_name(table.asset)} WHERE {UNTIL} = {CURRENT}"
         )
+
+
+def widen_asset(session: Session, held: Held, table: Table) -> None:
+    """Add the columns that an asset does not have yet: null in every image there is."""
+    known = {column.name for column in held.columns}
+    if not is_internal(table.asset):
+        session.run(f"DROP VIEW IF EXISTS {view_name(table.asset)}")
+    for column in table.columns:
+        if column.name not in known:
+            session.run(f"ALTER TABLE {table_name(table.asset)} ADD COLUMN {quoted(column.name)} {column.type}")
+    _create_view(session, table)
 
 
 def drop_asset(session: Session, asset: str) -> None:

@@ -15,7 +15,7 @@ in `commit` stores all of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -70,7 +70,16 @@ from tidemill.stores.duckdb.few import (
     few_consolidated,
 )
 from tidemill.stores.duckdb.inputs import Inputs
-from tidemill.stores.duckdb.layout import CURRENT, Held, Known, create_asset, drop_asset, save, table_name
+from tidemill.stores.duckdb.layout import (
+    CURRENT,
+    Held,
+    Known,
+    create_asset,
+    drop_asset,
+    save,
+    table_name,
+    widen_asset,
+)
 from tidemill.stores.duckdb.site import Site
 
 __all__ = ["DuckDBTransaction"]
@@ -156,10 +165,12 @@ class DuckDBTransaction:
         held = self._held(table.asset)
         if held is not None and held.has_shape(table):
             return held.head
+        if held is not None and table.is_wider(held.columns, held.key):
+            return self._widen(session, held, table)
         with self._breaking():
             if held is not None:
                 drop_asset(session, table.asset)
-            _create(session, table)
+            _define(session, table, create_asset)
         self._staged.closings.pop(table.asset, None)
         fresh = Held(table.asset, table.columns, table.key)
         if held is not None:
@@ -168,6 +179,14 @@ class DuckDBTransaction:
             )
         self._staged.tables[table.asset] = fresh
         return fresh.head
+
+    def _widen(self, session: Session, held: Held, table: Table) -> Head:
+        """Add columns in place. What was put off was written for the columns before, so it is run first."""
+        with self._breaking():
+            self._end_images(table.asset)
+            _define(session, table, lambda session, table: widen_asset(session, held, table))
+        self._staged.tables[table.asset] = replace(held, columns=table.columns)
+        return held.head
 
     def write(self, asset: str, output: Output) -> int:
         """See `Transaction.write`."""
@@ -529,9 +548,9 @@ def _check_free(session: Session, held: Held, rids: list[str]) -> None:
         raise not_unique(", ".join(rid for (rid,) in found))
 
 
-def _create(session: Session, table: Table) -> None:
+def _define(session: Session, table: Table, make: Callable[[Session, Table], None]) -> None:
     try:
-        create_asset(session, table)
+        make(session, table)
     except BrokenJob as error:
         raise DefinitionError(
             f"asset {table.asset}: {error.message}", mend="use type names that DuckDB knows"

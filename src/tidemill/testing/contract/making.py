@@ -6,10 +6,13 @@ from typing import ClassVar
 
 from tidemill.core.ports import Store
 
-__all__ = ["STATEMENTS", "Making"]
+__all__ = ["STATEMENTS", "WIDENING", "Making"]
 
 STATEMENTS = "statements"
 """The gap of a store that cannot compute SQL."""
+
+WIDENING = "widening"
+"""The gap of a store whose assets cannot get more columns in place."""
 
 
 class Making:

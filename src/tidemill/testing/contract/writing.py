@@ -12,7 +12,7 @@ from tidemill.core.change import ORDINAL, PARENT, Appended, Became, Images, Repl
 from tidemill.core.errors import ContractViolation, NotFound, StateCorrupt, UserError
 from tidemill.core.model import Column
 from tidemill.core.ports import Head, Store, Table
-from tidemill.testing.contract.making import STATEMENTS, Making
+from tidemill.testing.contract.making import STATEMENTS, WIDENING, Making
 from tidemill.testing.contract.probe import (
     COLUMNS,
     changes,
@@ -89,6 +89,26 @@ class Writing(Making):
         assert self._redefined(store, Table("t", wider)) == Head(3, 2, 0)
         assert head(store, "t") == Head(3, 2, 0)
         assert state(store, "t") == {}
+
+    def test_columns_that_widen_an_asset_keep_its_rows_and_history(self, store: Store) -> None:
+        """They are null in every image there is, offsets and generation stay, and so does what readers have read."""
+        write(store, "t", Appended(rows((1, "a"), (2, "b"))))
+        wider = Table("t", (COLUMNS[0], Column("more", "double"), COLUMNS[1]), widens=True)
+        with writing(store) as transaction:
+            if WIDENING in self.gaps:
+                assert transaction.define(wider) == Head(3, 2, 0)
+                return
+            assert transaction.define(wider) == Head(3, 1, 2)
+            third = pa.table({"id": [3], "more": [1.5], "name": ["c"]})
+            assert transaction.write("t", Appended(third)) == 1
+            assert transaction.define(wider) == Head(4, 1, 3)
+        assert contents(store, "t") == [(1, None, "a"), (2, None, "b"), (3, 1.5, "c")]
+        assert [change.new for change in changes(store, "t", 1, 3)] == [
+            {"id": 1, "more": None, "name": "a"},
+            {"id": 2, "more": None, "name": "b"},
+        ]
+        with writing(store) as transaction:
+            assert transaction.define(Table("t", COLUMNS, widens=True)).generation == 2
 
     def test_another_key_begins_a_new_generation(self, store: Store) -> None:
         """The key is part of the shape; no key and an empty key are two shapes."""

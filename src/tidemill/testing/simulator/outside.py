@@ -21,7 +21,7 @@ from tidemill.core.change import OFFSET, ORDINAL, PARENT, RID, WEIGHT, Appended,
 from tidemill.core.errors import UpstreamError
 from tidemill.core.event import Alert, Start
 from tidemill.core.model import Asset, Home, Semantics
-from tidemill.core.ports import Reader, Receipt, SourceFile, Store, Table, Transaction, Work
+from tidemill.core.ports import FileContent, Reader, Receipt, SourceFile, Store, Table, Transaction, Work
 from tidemill.runtime.gate import LetGo, Opening
 from tidemill.runtime.loop import Task
 from tidemill.runtime.perform import Done
@@ -271,7 +271,7 @@ class ListedFiles:
             for (day, store), (stamp, rows) in self._site.files.get(self._asset, {}).items()
         ]
 
-    def read(self, file: SourceFile) -> tuple[pa.Table, str]:
+    def read(self, file: SourceFile) -> FileContent:
         """The rows of one file, identified by path, content and occurrence."""
         day, store = file.partition["day"], file.partition["store"]
         found = self._site.files.get(self._asset, {}).get((day, store))
@@ -296,7 +296,7 @@ class ListedFiles:
                 "store": pa.array([store] * count, pa.string()),
             }
         )
-        return table, repr(rows)
+        return FileContent(table, repr(rows))
 
 
 def observe(site: Site, work: Work, reader: Reader, key: str) -> Mapping[str, str]:
