@@ -252,17 +252,6 @@ def csv_identity(table: pa.Table) -> list[str]:
     return from_table
 
 
-def test_a_listing_shows_marked_files_only(tmp_path: Path) -> None:
-    for name in ("one/a.csv", "two/a.csv", "two/_SUCCESS"):
-        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "in" / name).touch()
-    marked = FilesSource(asset_of("in/{d}/{f}.csv", marker="_SUCCESS"), tmp_path)
-    assert [file.path for file in marked.list()] == ["in/two/a.csv"]
-    (tmp_path / "in/one/a.csv.done").touch()
-    each = FilesSource(asset_of("in/{d}/{f}.csv", marker="*.done"), tmp_path)
-    assert [file.path for file in each.list()] == ["in/one/a.csv"]
-
-
 def test_a_folder_that_is_not_there_has_no_files(tmp_path: Path) -> None:
     assert list(FilesSource(asset_of("in/{d}.csv"), tmp_path).list()) == []
 

@@ -101,6 +101,17 @@ PROBLEMS: dict[str, tuple[dict[str, str], list[str]]] = {
             "cp1252 or another that Python knows\n  mend: mend csv")
         ],
     ),
+    "a marker in another folder": (
+        {"tidemill.toml": '[assets.x]\nkind = "files"\npath = "in/{d}.csv"\nmarker = "{name}.done"\n'},
+        [
+            ('tidemill.toml:4: asset x: marker: "{name}.done" is not a marker; write a name such as _SUCCESS, or '
+            "{file}.done for one a file\n  mend: mend marker")
+        ],
+    ),
+    "a marker and a manifest": (
+        {"tidemill.toml": '[assets.x]\nkind = "files"\npath = "in/{d}.csv"\nmarker = "OK"\nmanifest = "ALL"\n'},
+        ["tidemill.toml:1: asset x: it has a marker and a manifest\n  mend: leave one of them out"],
+    ),
     "a limit that is none": (
         {"tidemill.toml": '[assets.x]\nkind = "files"\npath = "in/{d}.csv"\nunpacked_bytes_max = 0\n'},
         [

@@ -81,6 +81,21 @@ def _character(value: object) -> str:
     return value
 
 
+def _beside(value: object) -> str:
+    """The name of a file in the same folder."""
+    name = text(value)
+    if not name or "/" in name or "{" in name:
+        raise ValueError(f'"{name}" is not the name of a file beside the others, such as MANIFEST or *.manifest')
+    return name
+
+
+def _marker(value: object) -> str:
+    name = text(value)
+    if not name or "/" in name or "{" in name.replace("{file}", ""):
+        raise ValueError(f'"{name}" is not a marker; write a name such as _SUCCESS, or {{file}}.done for one a file')
+    return name
+
+
 def _nulls(value: object) -> str | list[str]:
     if not isinstance(value, str) and not (isinstance(value, list) and all(isinstance(each, str) for each in value)):
         raise ValueError('write a text or a list of texts, such as ["NA", ""]')
@@ -115,7 +130,8 @@ WORDS: Mapping[str, Word] = {
     "complete": Word("complete", _complete, _HELD),
     "restate": Word("restate", partial(_one_of, ("replace", "append")), (AssetKind.FILES,)),
     "on_delete": Word("on_delete", partial(_one_of, ("keep", "retract")), (AssetKind.FILES,)),
-    "marker": Word("marker", text, (AssetKind.FILES,)),
+    "marker": Word("marker", _marker, (AssetKind.FILES,)),
+    "manifest": Word("", _beside, (AssetKind.FILES,)),
     "unpacked_bytes_max": Word("", partial(whole, least=1), (AssetKind.FILES,)),
     "unpacked_ratio_max": Word("", partial(whole, least=1), (AssetKind.FILES,)),
     "sql": Word("sql", text, (AssetKind.VIEW,)),
@@ -340,6 +356,8 @@ def _topic_misfits(asset: Asset) -> Iterator[tuple[str, str]]:
 def _files_misfits(asset: Asset) -> Iterator[tuple[str, str]]:
     if not asset.path:
         yield "it has no path", 'add path = "landing/{date}.csv"'
+    elif asset.marker and asset.options.get("manifest"):
+        yield "it has a marker and a manifest", "leave one of them out"
     elif not asset.format:
         yield "its path does not tell the format", f"add format, one of {', '.join(FORMATS)}"
 

@@ -89,7 +89,8 @@ class Landing:
         listing = {file.path: file for file in self._source.list()}
         known = self._known()
         fresh = [file for path, file in sorted(listing.items()) if _differs(file, known.get(path))]
-        stable = fresh if trusts_all or self.asset.marker else self._stability.stable(fresh, now)
+        is_marked = bool(self.asset.marker or self.asset.options.get("manifest"))
+        stable = fresh if trusts_all or is_marked else self._stability.stable(fresh, now)
         gone = self._gone(known, listing)
         landed = self._land(stable, gone, known, self._given_up(known, listing))
         landed.is_settled = len(stable) == len(fresh)

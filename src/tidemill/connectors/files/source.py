@@ -4,7 +4,7 @@ Rules of this file:
   * the listing is the truth; it names files by their path relative to the project, or by their URL;
   * a file is read whole or rejected whole, with its line: nothing of a broken file ever becomes a row;
   * columns named in the path come from the path, typed as declared, and are required;
-  * with a marker (`_SUCCESS` beside the files, or `*.done` for each) only marked files exist.
+  * with a marker or a manifest only files that are marked exist (marking.py).
 
 Memory: a file is held whole while it is read, about three times its size; land large data in several files.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -24,6 +24,7 @@ from tidemill.connectors.files.columns import arrow_type, from_text
 from tidemill.connectors.files.content import content_hash, rejected, unpacked
 from tidemill.connectors.files.drift import EVOLVE, STRICT, added
 from tidemill.connectors.files.identity import identified
+from tidemill.connectors.files.marking import is_marked, listed
 from tidemill.connectors.files.pattern import Pattern
 from tidemill.core.model import Asset, Column
 from tidemill.core.ports import FileContent, SourceFile
@@ -44,9 +45,9 @@ class FilesSource:
     def list(self) -> Iterator[SourceFile]:
         """All files that are there now and belong; with a marker, those that are marked."""
         found = dict(self._found())
-        for path, info in found.items():
-            partition = self._pattern.match(path)
-            if partition is not None and self._is_marked(path, found):
+        for path in self._marked(found):
+            info, partition = found[path], self._pattern.match(path)
+            if partition is not None:
                 yield SourceFile(path, int(info.get("size") or 0), _stamp(info), partition)
 
     def read(self, file: SourceFile) -> FileContent:
@@ -105,16 +106,21 @@ class FilesSource:
         path = Path(name)
         return path.relative_to(self._root).as_posix() if path.is_relative_to(self._root) else path.as_posix()
 
-    def _is_marked(self, path: str, found: Mapping[str, object]) -> bool:
-        marker = self.asset.marker
-        if not marker:
-            return True
-        place = PurePosixPath(path)
-        if "*" not in marker:
-            return place.name != marker and str(place.with_name(marker)) in found
-        before, _, after = marker.partition("*")
-        names = (f"{before}{place.name}{after}", f"{before}{place.stem}{after}")
-        return any(str(place.with_name(name)) in found for name in names)
+    def _marked(self, found: Mapping[str, object]) -> Iterator[str]:
+        """The files that are complete, by their marker or their manifest; all of them where the asset names neither."""
+        marker, manifest = self.asset.marker, str(self.asset.options.get("manifest", ""))
+        if manifest:
+            complete = listed(found, manifest, self._text)
+            yield from (path for path in found if path in complete)
+        else:
+            yield from (path for path in found if not marker or is_marked(path, found, marker))
+
+    def _text(self, path: str) -> str:
+        """The text of a manifest; one that was taken away meanwhile lists nothing."""
+        try:
+            return self._raw(SourceFile(path, 0, "")).decode("utf-8", "replace")
+        except FileNotFoundError:
+            return ""
 
     def _raw(self, file: SourceFile) -> bytes:
         where = file.path if self._is_remote else str(self._root / file.path)
