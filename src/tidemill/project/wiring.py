@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.connectors.files import FilesSource
-from tidemill.core.errors import StateCorrupt, TidemillError, UpstreamError
+from tidemill.core.errors import OperatorError, StateCorrupt, TidemillError, UpstreamError
 from tidemill.core.event import Defined, Event, Landed
 from tidemill.core.model import Asset, AssetKind, Column, Home, Job, Mode, StartFrom, Takes
 from tidemill.core.orchestrate import State
-from tidemill.core.ports import Head, Positions, Progress, Source, Store
+from tidemill.core.ports import Head, Positions, Progress, Source, SourceFile, Store
 from tidemill.engines.duckdb import DuckDBEngine
 from tidemill.engines.python import PythonEngine
 from tidemill.project.definitions import Definitions
@@ -252,7 +252,10 @@ def with_columns(machine: Machine, asset: Asset) -> Asset:
 def _inferred(asset: Asset, folder: Path) -> tuple[Column, ...]:
     """The columns of the first file that reads; what is wrong with the others is said where they are landed."""
     source = FilesSource(asset, folder)
-    for file in sorted(source.list(), key=lambda file: file.path):
+    files: list[SourceFile] = []
+    with suppress(OperatorError, OSError):  # a place that cannot be reached is told when it is looked at for files
+        files = sorted(source.list(), key=lambda file: file.path)
+    for file in files:
         with suppress(UpstreamError, OSError):
             return source.infer(file)
     return ()

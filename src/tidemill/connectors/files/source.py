@@ -26,6 +26,7 @@ from tidemill.connectors.files.drift import EVOLVE, STRICT, added
 from tidemill.connectors.files.identity import identified
 from tidemill.connectors.files.marking import is_marked, listed
 from tidemill.connectors.files.pattern import Pattern
+from tidemill.core.errors import DefinitionError, OperatorError
 from tidemill.core.model import Asset, Column
 from tidemill.core.ports import FileContent, SourceFile
 
@@ -39,7 +40,7 @@ class FilesSource:
         self.asset = asset
         self._root = Path(root).resolve()
         self._is_remote = "://" in asset.path
-        self._files, self._base = _opened(asset.path, self._root)
+        self._files, self._base = _opened(asset, self._root)
         self._pattern = Pattern.of(asset.path if not self._is_remote else self._base)
 
     def list(self) -> Iterator[SourceFile]:
@@ -95,10 +96,33 @@ class FilesSource:
         self._files.invalidate_cache()
         try:
             found = self._files.find(prefix, detail=True)
+            if not found and self._is_remote:
+                self._check_bucket()
         except FileNotFoundError:
+            self._check_bucket()
             return
+        except OperatorError:
+            raise
+        except Exception as error:
+            raise self._unlisted(str(error) or type(error).__name__) from error
         for name, info in found.items():
             yield self._relative(name), info
+
+    def _check_bucket(self) -> None:
+        """Raise OperatorError where the bucket itself is not there: an empty listing would hide a wrong name for ever."""
+        bucket = self._base.partition("/")[0] if self._is_remote else ""
+        if bucket and not self._files.exists(bucket):
+            raise self._unlisted(f"there is no bucket {bucket}")
+
+    def _unlisted(self, reason: str) -> OperatorError:
+        message = f"asset {self.asset.name}: {self.asset.path} cannot be listed: {reason}"
+        mend = "check the name and that it can be reached"
+        if self.asset.path.startswith("s3"):
+            mend = (
+                "check the bucket's name and region, and the credentials in the environment "
+                "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; AWS_ENDPOINT_URL for a store that is not Amazon's)"
+            )
+        return OperatorError(message, place=str(self.asset.place), mend=mend)
 
     def _relative(self, name: str) -> str:
         if self._is_remote:
@@ -154,10 +178,23 @@ class FilesSource:
         return table.select([column.name for column in columns])
 
 
-def _opened(path: str, root: Path) -> tuple[Any, str]:
-    """The file system of a path, and the path as that file system spells it."""
-    if "://" in path:
-        files, base = fsspec.core.url_to_fs(path)
+def _opened(asset: Asset, root: Path) -> tuple[Any, str]:
+    """The file system of an asset's path, and the path as that file system spells it. Raises DefinitionError."""
+    if "://" in asset.path:
+        scheme = asset.path.partition("://")[0]
+        try:
+            files, base = fsspec.core.url_to_fs(asset.path)
+        except ImportError:
+            mend = (
+                "pip install 'tidemill[s3]'" if scheme in ("s3", "s3a") else f"install what fsspec needs for {scheme}"
+            )
+            message = f"asset {asset.name}: {scheme}:// needs a package that is not installed"
+            raise DefinitionError(message, place=str(asset.place), mend=mend) from None
+        except ValueError as error:
+            message = f"asset {asset.name}: {error}"
+            raise DefinitionError(
+                message, place=str(asset.place), mend="write a path or an address such as s3://bucket/folder/{date}.csv"
+            ) from None
         return files, str(base)
     return fsspec.filesystem("file"), str(root)
 
