@@ -61,19 +61,26 @@ def test_another_order_and_another_case_are_no_difference(tmp_path: Path, format
     assert found.left_out == ()
 
 
-@pytest.mark.parametrize("policy", ["evolve", "ignore"])
+@pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("format", WRITERS)
 def test_a_column_that_is_missing_is_null(tmp_path: Path, format: str, policy: str) -> None:
     assert read(tmp_path, [{"n": 1}, {"n": 2}], format, policy)[0] == [{"n": 1, "s": None}, {"n": 2, "s": None}]
 
 
+@pytest.mark.parametrize("policy", ["evolve", "ignore"])
 @pytest.mark.parametrize("format", WRITERS)
-def test_a_column_that_is_missing_is_rejected_by_strict(tmp_path: Path, format: str) -> None:
-    assert refused(tmp_path, [{"n": 1}, {"n": 2}], format, "strict").endswith(" s is missing")
+def test_a_file_that_has_none_of_the_columns_is_another_file(tmp_path: Path, format: str, policy: str) -> None:
+    """Such as one without a header: its first row would be the names, and every row would be empty."""
+    assert refused(tmp_path, [{"x": 1, "y": "a"}], format, policy).endswith(
+        " it has none of the asset's columns, but x, y"
+    )
 
 
-def test_a_field_that_some_rows_have_is_not_missing(tmp_path: Path) -> None:
-    assert read(tmp_path, [{"n": 1}, {"n": 2, "s": "b"}], "ndjson", "strict")[0][0] == {"n": 1, "s": None}
+def test_without_a_header_no_column_is_new(tmp_path: Path) -> None:
+    asset = asset_of("in/a.csv", COLUMNS, options={"schema": "evolve", "header": False})
+    source, file = land(tmp_path, b"1,a\n", asset)
+    assert [column.name for column in source.read(file).columns] == ["n", "s"]
+    assert refusal(tmp_path, b"1,a,2\n", asset).endswith("3 values where the header has 2 columns")
 
 
 @pytest.mark.parametrize("format", WRITERS)

@@ -25,7 +25,7 @@ from tidemill.connectors.files.content import rejected, text_bytes
 from tidemill.connectors.files.drift import settled
 from tidemill.core.model import Column
 
-__all__ = ["infer", "read"]
+__all__ = ["infer", "names", "read"]
 
 _FAST = ("varchar", "double", "float", "date", "tinyint", "smallint", "integer", "bigint", "timestamp")
 _LEADING_ZERO = r"^[+-]?0[0-9]"
@@ -64,6 +64,12 @@ def infer(data: bytes, file: str, options: Mapping[str, Any], *, takes_empty: bo
     texts = _texts(text, names, options)
     kept = [name for name in names if takes_empty or texts.column(name).null_count < table.num_rows]
     return tuple(Column(name, _inferred(table.column(name), texts.column(name))) for name in kept)
+
+
+def names(data: bytes, file: str, options: Mapping[str, Any]) -> list[str]:
+    """The columns that the header names; none where there is no header."""
+    text = text_bytes(data, file, str(options.get("encoding", "utf-8")))
+    return _header(text, file, (), options) if options.get("header", True) is not False else []
 
 
 def _inferred(column: pa.ChunkedArray, text: pa.ChunkedArray) -> str:

@@ -3,20 +3,21 @@
 Rules of this file:
   * another order and another case of letters are no difference; a name that is exactly right goes before one that is
     right but for its case;
-  * `strict` (the default) rejects the file at its first column that is not declared, or that is missing; `ignore` leaves
-    the first kind out, and says so; `evolve` adds them; for both, what is missing is null;
-  * a required column that is missing rejects the file whatever the policy.
+  * `strict` (the default) rejects the file at its first column that is not declared; `ignore` leaves such columns out,
+    and says so; `evolve` adds them;
+  * whatever the policy, a column that is missing is null, and rejects the file where it is required; a file that has
+    columns and none of the asset's is another file, and is rejected.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tidemill.connectors.files.content import rejected
 from tidemill.core.errors import UpstreamError
 from tidemill.core.model import Column
 
-__all__ = ["EVOLVE", "IGNORE", "STRICT", "added", "matched", "missing", "settled", "stranger"]
+__all__ = ["EVOLVE", "IGNORE", "STRICT", "added", "foreign", "matched", "settled", "stranger"]
 
 STRICT, EVOLVE, IGNORE = "strict", "evolve", "ignore"
 
@@ -44,9 +45,10 @@ def settled(
     strangers = tuple(name for name in names if name not in known)
     if strangers and policy == STRICT:
         raise stranger(strangers[0], file, line)
-    present = set(known.values())
+    if strangers and not known and columns:
+        raise foreign(strangers, file, line)
     for column in columns if names else ():
-        if column.name not in present and (column.required or policy == STRICT):
+        if column.required and column.name not in known.values():
             raise missing(column, file, line)
     return [known.get(name, name) for name in names], strangers if policy == IGNORE else ()
 
@@ -57,25 +59,39 @@ def stranger(name: str, file: str, line: int, thing: str = "column") -> Upstream
     return rejected(file, line, f"the {thing} {name} is not declared", mend)
 
 
-def missing(column: Column, file: str, line: int, thing: str = "column") -> UpstreamError:
-    """The error that rejects a file for a column that it does not have."""
-    if column.required:
-        mend = "mend the file, or declare it as not required"
-        return rejected(file, line, f"the required {thing} {column.name} is missing", mend)
-    mend = 'mend the file, or say schema = "evolve" or "ignore": then it is null'
-    return rejected(file, line, f"the {thing} {column.name} is missing", mend)
+def missing(column: Column, file: str, line: int) -> UpstreamError:
+    """The error that rejects a file for a required column that it does not have."""
+    mend = "mend the file, or declare it as not required"
+    return rejected(file, line, f"the required column {column.name} is missing", mend)
+
+
+def foreign(names: Sequence[str], file: str, line: int) -> UpstreamError:
+    """The error that rejects a file that has nothing of its asset: every row of it would be empty."""
+    listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    mend = "check that the file belongs here, and that its first line names the columns"
+    return rejected(file, line, f"it has none of the asset's columns, but {listed}", mend)
 
 
 def added(
-    found: Iterable[Column], columns: Sequence[Column], in_path: Mapping[str, str], file: str
+    names: Iterable[str],
+    infer: Callable[[], Iterable[Column]],
+    columns: Sequence[Column],
+    in_path: Mapping[str, str],
+    file: str,
 ) -> tuple[Column, ...]:
     """The columns of a file that are new: nullable, after those there are. What the path tells is not asked of the file.
 
-    Raises UpstreamError for a name that SQL could not tell from another one.
+    `infer` tells the columns that have a value; it is asked only where a name is new. Raises UpstreamError for a name
+    that SQL could not tell from another one, and for a file that has nothing of its asset.
     """
-    told = [column for column in found if column.name not in in_path]
-    known = matched([column.name for column in told], columns)
-    new = tuple(Column(column.name, column.type) for column in told if column.name not in known)
+    told = [name for name in names if name not in in_path]
+    known = matched(told, columns)
+    strangers = [name for name in told if name not in known]
+    if not strangers:
+        return ()
+    if not known and any(column.name not in in_path for column in columns):
+        raise foreign(strangers, file, 0)
+    new = tuple(Column(column.name, column.type) for column in infer() if column.name in strangers)
     taken = {column.name.lower(): column.name for column in columns}
     for column in new:
         other = taken.setdefault(column.name.lower(), column.name)

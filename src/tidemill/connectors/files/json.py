@@ -3,7 +3,7 @@
 Rules of this file:
   * NDJSON has one object a line (blank lines are none); JSON is one array of objects, or one object;
   * what becomes of fields that are not declared is the asset's policy (drift.py); a field that a row does not have is
-    null there, or an error where it is required; under `strict` one that no row of a file has is missing;
+    null there, or an error where it is required;
   * numbers with a fraction are kept as written until the column's type is known, so that decimals are exact.
 """
 
@@ -19,10 +19,10 @@ import pyarrow as pa
 
 from tidemill.connectors.files.columns import arrow_type, from_json, type_name
 from tidemill.connectors.files.content import rejected, text_bytes
-from tidemill.connectors.files.drift import IGNORE, STRICT, matched, missing, stranger
+from tidemill.connectors.files.drift import IGNORE, STRICT, foreign, matched, stranger
 from tidemill.core.model import Column
 
-__all__ = ["infer", "read"]
+__all__ = ["infer", "names", "read"]
 
 Rows = Iterator[tuple[int, Mapping[str, Any]]]
 
@@ -34,33 +34,24 @@ def read(
     text = text_bytes(data, file, str(options.get("encoding", "utf-8")))
     exact = any(column.type.startswith("decimal") or column.type == "json" for column in columns)
     values: dict[str, list[Any]] = {column.name: [] for column in columns}
-    unseen = dict.fromkeys(values)
-    left_out: dict[str, None] = {}
+    strangers: dict[str, None] = {}
+    is_ours = not columns
     for line, found in _rows(text, file, exact, lines):
         row = found
         if not found.keys() <= values.keys():
             known = matched(found, columns)
-            strangers = [name for name in found if name not in known]
-            if strangers and policy == STRICT:
-                raise stranger(min(strangers), file, line, "field")
-            left_out.update(dict.fromkeys(strangers))
+            others = [name for name in found if name not in known]
+            if others and policy == STRICT:
+                raise stranger(min(others), file, line, "field")
+            strangers.update(dict.fromkeys(others))
             row = {known[name]: value for name, value in found.items() if name in known}
-        for name in unseen.keys() & row.keys() if unseen else ():
-            del unseen[name]
+        is_ours = is_ours or bool(row)
         for column in columns:
             values[column.name].append(_value(row, column, file, line))
-    _check_seen(unseen, values, columns, policy, file)
+    if strangers and not is_ours:
+        raise foreign(list(strangers), file, 0)
     table = pa.table({column.name: pa.array(values[column.name], arrow_type(column.type)) for column in columns})
-    return table, tuple(left_out) if policy == IGNORE else ()
-
-
-def _check_seen(
-    unseen: Mapping[str, None], values: Mapping[str, list[Any]], columns: Sequence[Column], policy: str, file: str
-) -> None:
-    """Raise UpstreamError for a declared field that no row has, where the policy asks for all of them."""
-    for column in columns:
-        if policy == STRICT and column.name in unseen and values[column.name]:
-            raise missing(column, file, 0, "field")
+    return table, tuple(strangers) if policy == IGNORE else ()
 
 
 def _value(row: Mapping[str, Any], column: Column, file: str, line: int) -> Any:
@@ -111,6 +102,12 @@ def _object(row: Any, file: str, line: int) -> Mapping[str, Any]:
     if not isinstance(row, dict):
         raise rejected(file, line, f"a row is an object, and this is {json.dumps(row, default=str)[:40]}")
     return row
+
+
+def names(data: bytes, file: str, options: Mapping[str, Any], *, lines: bool) -> list[str]:
+    """The fields that any row has."""
+    text = text_bytes(data, file, str(options.get("encoding", "utf-8")))
+    return list({name: None for _, row in _rows(text, file, False, lines) for name in row})
 
 
 def infer(

@@ -67,5 +67,8 @@ def _exact(value: object, column: Column) -> object:
 
 def infer(data: bytes, file: str) -> tuple[Column, ...]:
     """The columns that the file declares."""
-    schema = _table(data, file).schema
+    try:
+        schema = pq.read_schema(pa.BufferReader(data))
+    except (pa.ArrowException, OSError) as error:
+        raise rejected(file, 0, f"it is not Parquet: {error}") from None
     return tuple(Column(field.name, type_name(field.type)) for field in schema)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,8 @@ class FilesSource:
         data = unpacked(raw, file.path, self.asset.options)
         asset = self.asset
         if self._policy == EVOLVE:
-            inferred = self._inferred(data, file, takes_empty=False)
-            new = added(inferred, asset.columns, file.partition, file.path)
+            names, infer = self._names(data, file), partial(self._inferred, data, file, takes_empty=False)
+            new = added(names, infer, asset.columns, file.partition, file.path)
             asset = replace(asset, columns=asset.columns + new)
         rows, left_out = self._rows(asset, file, data)
         self.asset = asset
@@ -80,6 +81,13 @@ class FilesSource:
     @property
     def _policy(self) -> str:
         return str(self.asset.options.get("schema", STRICT))
+
+    def _names(self, data: bytes, file: SourceFile) -> Sequence[str]:
+        if self.asset.format == "csv":
+            return csv.names(data, file.path, self.asset.options)
+        if self.asset.format == "parquet":
+            return [column.name for column in parquet.infer(data, file.path)]
+        return json.names(data, file.path, self.asset.options, lines=self.asset.format == "ndjson")
 
     def _inferred(self, data: bytes, file: SourceFile, *, takes_empty: bool) -> tuple[Column, ...]:
         options, path = self.asset.options, file.path
