@@ -58,7 +58,7 @@ MET = {
     "it has a subquery in an expression": "select id from orders where qty > all (select qty from lines)",
     "its columns are chosen by a pattern": "select columns('i.*') from orders",
     "it joins a lateral subquery": "select id, x from orders lateral view explode(items) t as x",
-    "it pivots, samples or nests joins": "select o.id from (orders o join customers c on c.customer = o.customer)",
+    "it pivots, samples or nests joins": "select o.id from orders o join (customers c join lines l on l.order_id = c.id) on c.customer = o.customer",
     "it reads ": "select a, id from (values (1)) v(a), orders",
     "it takes a number of rows (LIMIT)": "select columns('i.*') from orders order by id limit 2",
     "it joins in another way": "select o.id from orders o asof join Prices p on o.placed_at >= p.valid_from",

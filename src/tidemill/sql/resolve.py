@@ -27,6 +27,7 @@ from sqlglot.schema import MappingSchema
 from tidemill.core.errors import DefinitionError
 from tidemill.sql.parse import VIEW, line_of
 from tidemill.sql.scope import binding
+from tidemill.sql.using import mark_using, settle_using
 
 __all__ = ["HIDDEN", "INPUT", "Schemas", "data_type", "is_hidden", "name_inputs", "resolve"]
 
@@ -88,10 +89,13 @@ def resolve(tree: exp.Query, schemas: Schemas, place: str, line: int = 1) -> tup
     if any(not schema for schema in known.values()):
         return _normalised(tree), None
     schema = _schema(known)
+    mark_using(tree, place, line)
     try:
-        return qualify(tree, dialect="duckdb", schema=schema), schema
+        tree = qualify(tree, dialect="duckdb", schema=schema)
     except OptimizeError as error:
         raise _failure(error, tree, known, place, line) from error
+    shown = {name: [*_visible(columns)] for name, columns in known.items()}
+    return settle_using(tree, shown, place, line), schema
 
 
 def _normalised(tree: exp.Query) -> exp.Query:
@@ -100,11 +104,12 @@ def _normalised(tree: exp.Query) -> exp.Query:
 
 
 def _schema(known: Mapping[str, Mapping[str, str] | None]) -> MappingSchema:
-    mapping = {
-        name: {column.lower(): data_type(kind) for column, kind in (schema or {}).items() if not is_hidden(column)}
-        for name, schema in known.items()
-    }
+    mapping = {name: _visible(schema) for name, schema in known.items()}
     return MappingSchema(mapping, dialect="duckdb", normalize=False)  # type: ignore[arg-type]
+
+
+def _visible(schema: Mapping[str, str] | None) -> dict[str, exp.DataType]:
+    return {column.lower(): data_type(kind) for column, kind in (schema or {}).items() if not is_hidden(column)}
 
 
 @lru_cache(maxsize=4096)

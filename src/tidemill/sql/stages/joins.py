@@ -3,6 +3,7 @@
 Rules of this file:
   * RIGHT JOIN is LEFT JOIN with the sides exchanged; FULL JOIN is a LEFT JOIN and, beside it, the rows of the right side
     that match nothing; SEMI and ANTI JOIN are EXISTS and NOT EXISTS;
+  * a comma binds weaker than JOIN: what stands before it is no part of the left side of a join after it;
   * DISTINCT ON is the first row of each key: row_number() over the key is 1;
   * what stays as it is (ASOF, POSITIONAL) makes its SELECT opaque later.
 
@@ -27,17 +28,30 @@ def rewrite_joins(tree: exp.Query, fresh: Fresh) -> exp.Query:
         _rewrite_semi(select)
         while (place := _first_outer(select)) is not None:
             _rewrite_outer(select, place, fresh)
+        _settle_commas(select)
         _rewrite_distinct_on(select)
     return tree
 
 
 def _settle_kinds(select: exp.Select) -> None:
-    """Every join says what it is: a comma is CROSS, OUTER is no word of its own."""
+    """OUTER is no word of its own."""
     for join in select.args.get("joins") or []:
         if str(join.kind or "").upper() == "OUTER":
             join.set("kind", None)
-        if not join.side and not join.kind and not join.args.get("on") and not join.args.get("using"):
-            join.set("kind", "CROSS")
+
+
+def _settle_commas(select: exp.Select) -> None:
+    """A comma is CROSS, where no join after it keeps its whole right side."""
+    joins = select.args.get("joins") or []
+    if not any(str(join.side or "").upper() in ("RIGHT", "FULL") for join in joins):
+        for join in joins:
+            if is_comma(join):
+                join.set("kind", "CROSS")
+
+
+def is_comma(join: exp.Join) -> bool:
+    """Whether a join is written as a comma."""
+    return not any(join.args.get(word) for word in ("kind", "side", "method", "on", "using"))
 
 
 def _rewrite_semi(select: exp.Select) -> None:
@@ -61,36 +75,57 @@ def _rewrite_semi(select: exp.Select) -> None:
 
 
 def _first_outer(select: exp.Select) -> int | None:
-    for place, join in enumerate(select.args.get("joins") or []):
+    joins = select.args.get("joins") or []
+    for place, join in enumerate(joins):
         if str(join.side or "").upper() in ("RIGHT", "FULL") and not join.method and join.args.get("on"):
-            return place
+            comma = _comma_before(joins, place)
+            is_own = comma is None or isinstance(joins[comma].this, exp.Table | exp.Subquery)
+            return place if is_own else None
     return None
 
 
+def _comma_before(joins: list[exp.Join], place: int) -> int | None:
+    """The place of the last comma before a join: what stands before it is no part of the join's left side."""
+    return max((number for number, join in enumerate(joins[:place]) if is_comma(join)), default=None)
+
+
 def _rewrite_outer(select: exp.Select, place: int, fresh: Fresh) -> None:
+    """Put one relation, and maybe a LEFT JOIN, in the place of a RIGHT or FULL JOIN and all that is left of it."""
     joins = list(select.args["joins"])
-    join, later = joins[place], joins[place + 1 :]
-    left = exp.Select(from_=select.args["from_"].copy(), joins=[one.copy() for one in joins[:place]])
+    comma = _comma_before(joins, place)
+    begin = 0 if comma is None else comma + 1
+    first = select.args["from_"].this if comma is None else joins[comma].this
+    made, added = _outer(select, first, joins[begin : place + 1], fresh)
+    later = [*added, *joins[place + 1 :]]
+    if comma is None:
+        select.set("from_", exp.From(this=made))
+        select.set("joins", later)
+    else:
+        select.set("joins", [*joins[:comma], exp.Join(this=made), *later])
+
+
+def _outer(select: exp.Select, first: exp.Expr, joins: list[exp.Join], fresh: Fresh) -> tuple[exp.Expr, list[exp.Join]]:
+    """The relation that stands for `first` and these joins, of which the last is RIGHT or FULL, and what is joined to
+    it. The columns that the SELECT reads are renamed."""
+    *between, join = joins
+    left = exp.Select(from_=exp.From(this=first.copy()), joins=[one.copy() for one in between])
     _rewrite_semi(left)
     left_names = [source.alias_or_name for source in sources(left)]
     right_name = join.this.alias_or_name
-    for one in joins[: place + 1]:
-        one.pop()
     condition, right, is_full = join.args["on"].copy(), join.this.copy(), str(join.side).upper() == "FULL"
-    select.set("from_", None)
+    for one in (first.parent, *joins):
+        assert one is not None
+        one.pop()
     names = _names_of(select, condition, left_names, right_name)
     left_alias = fresh.alias()
     _show(left, names, left_names)
     condition = condition.transform(lambda node: _renamed(node, names, left_alias, left_names))
     if not is_full:
-        select.set("from_", exp.From(this=right))
-        select.set("joins", [_left_join(_sub(left, left_alias), condition), *later])
         _rename_in(select, names, left_alias, left_names)
-        return
+        return right, [_left_join(_sub(left, left_alias), condition)]
     both = fresh.alias()
-    select.set("from_", exp.From(this=_sub(_full(_sub(left, left_alias), right, condition, names), both)))
-    select.set("joins", later)
     _rename_in(select, names, both, [*left_names, right_name])
+    return _sub(_full(_sub(left, left_alias), right, condition, names), both), []
 
 
 Names = dict[tuple[str, str], str]

@@ -35,9 +35,27 @@ select a.id as aid, p.id, p.vip from auction a right join person p on p.id = a.s
 select p.id, a.id as aid from person p full join auction a on a.seller = p.id;
 
 -- name: join_full_using_twice
--- defect: the second USING is joined to the first table alone, and not to the columns that are already merged
 select id, p.name, a.category, b.price from person p full join auction a using (id) full join bid b using (id)
 where id < 60;
+
+-- name: join_right_using_then_left
+select id, p.name, a.category, b.price from person p right join auction a using (id) left join bid b using (id);
+
+-- name: join_using_two_columns
+select id, seller, a.category, b.price from auction a full join (select id % 20 as id, bidder as seller, price from bid) b
+using (id, seller) full join (select person as seller, id from visit) v using (seller, id);
+
+-- name: join_full_after_comma
+select r.factor, p.id, a.id as aid from (select * from rate where factor > 1.5) r, person p full join auction a on a.seller = p.id;
+
+-- name: join_right_after_comma
+select r.factor, p.id, a.id as aid from (select * from rate where factor > 1.5) r, person p right join auction a on a.seller = p.id;
+
+-- name: join_in_parentheses
+select p.id, a.id as aid, b.price from (person p left join auction a on a.seller = p.id) left join bid b on b.auction = a.id;
+
+-- name: join_in_parentheses_on_the_right
+select p.id, a.id as aid, b.price from person p left join (auction a join bid b on b.auction = a.id) on a.seller = p.id;
 
 -- name: join_full_with_condition
 select p.id, pr.person, pr.tier from person p full join profile pr on pr.person = p.id and pr.tier = 'gold';
