@@ -10,6 +10,7 @@ Rules of this file:
 from __future__ import annotations
 
 __all__ = [
+    "AssertionBroken",
     "BrokenJob",
     "Conflict",
     "ContractViolation",
@@ -108,6 +109,10 @@ class PoisonRecord(UpstreamError):
 
 class TooManyParked(UpstreamError):
     """More than 20 of the last 100 input rows were parked: the job stops until it is resumed (rule 14)."""
+
+
+class AssertionBroken(UpstreamError):
+    """What a job asserts of its output would not hold: nothing was committed, and the job waits for a person or for news."""
 
 
 class Conflict(TidemillError):

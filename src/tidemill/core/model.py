@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from tidemill.core.assertion import Assertion
+
 __all__ = [
     "EVERY_DEFAULT_SECONDS",
     "HOLD_ABOVE_DEFAULT",
@@ -264,6 +266,7 @@ class Job:
     freshness_seconds: float = 0.0
     start_from: StartFrom = StartFrom.NOW
     hold_above: int = HOLD_ABOVE_DEFAULT
+    asserts: tuple[Assertion, ...] = ()
     description: str = ""
     owner: str = ""
     tags: tuple[str, ...] = ()

@@ -31,7 +31,8 @@ Said = dict[str, Any]
 def alarms(machine: Machine) -> list[Said]:
     """The alarms that stand: `{kind, job, reason, at}`; `job` is "" where it is about an asset or a file."""
     told: dict[tuple[str, str], Said] = {}
-    for said in (*_noticed(machine), *_unloaded(machine.definitions.problems, machine.clock.now()), *_data(machine)):
+    unloaded = _unloaded(machine.definitions.problems, machine.clock.now())
+    for said in (*_noticed(machine), *unloaded, *_data(machine), *_warned(machine)):
         told.setdefault((said["kind"], said["reason"]), said)
     return list(told.values())
 
@@ -47,6 +48,18 @@ def _noticed(machine: Machine) -> Iterator[Said]:
 def _unloaded(problems: Iterable[DefinitionError], now: float) -> Iterator[Said]:
     for problem in problems:
         yield {"kind": "definition", "job": "", "reason": str(problem), "at": now}
+
+
+def _warned(machine: Machine) -> Iterator[Said]:
+    """What the last run of a job broke of what it asserts, where that only warns."""
+    asserting = [job for job in machine.catalog.jobs.values() if any(one.is_warning for one in job.asserts)]
+    if asserting:
+        machine.journal.flush()
+    for job in asserting:
+        for record in machine.ledger.runs(job=job.name, state="succeeded", limit=1):
+            for broken in record.readiness.get("warned", ()):
+                reason = f'job {job.name}: assertion "{broken["name"]}": {broken["reason"]}'
+                yield {"kind": "assertion", "job": job.name, "reason": reason, "at": record.finished_at or 0.0}
 
 
 def _data(machine: Machine) -> Iterator[Said]:

@@ -17,6 +17,7 @@ from tidemill.core.mapping import ObjectMapping
 from tidemill.core.model import Job, Takes
 from tidemill.engines.duckdb import DuckDBEngine
 from tidemill.engines.python import PythonEngine
+from tidemill.project.asserting import unfit
 from tidemill.project.definitions import Definitions
 from tidemill.project.loading import load
 from tidemill.project.sqljobs import written
@@ -63,7 +64,8 @@ def _unplannable(loaded: Definitions, store: DuckDBStore) -> list[DefinitionErro
             broken |= {job.name} & set(loaded.views)
             continue  # a view that it reads is wrong, and has been told
         try:
-            catalog.plan(job)
+            plan = catalog.plan(job)
+            problems |= {str(found): found for found in unfit(job, plan, store.describe)}
         except KeyError:
             continue  # what it reads, or what that is made of, is not there: loading has said so
         except TidemillError as error:

@@ -34,7 +34,7 @@ from tidemill.runtime.stability import DELAY_SECONDS
 
 __all__ = ["Mill", "open", "open_mill"]
 
-TOLD_AFTER_RUN = ("definition", "landing", "parked", "rejected file", "reports")
+TOLD_AFTER_RUN = ("assertion", "definition", "landing", "parked", "rejected file", "reports")
 """The alarms that a run tells at its end; what became of jobs it has told already."""
 
 _KNOWS_SECONDS_MAX = 5.0

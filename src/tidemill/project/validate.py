@@ -13,6 +13,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from tidemill.core.errors import DefinitionError
 from tidemill.core.model import Asset, AssetKind, Home, Job, Materialized, Place, Semantics, Takes
+from tidemill.project import asserting
 from tidemill.project.assets import NAME
 from tidemill.project.definitions import Definitions
 from tidemill.project.words import nearest, when_names
@@ -27,7 +28,19 @@ _WITHOUT_ROWS = (AssetKind.EXTERNAL, AssetKind.EXTRACT)
 
 def validate(loaded: Definitions, place_of_input: PlaceOfInput) -> None:
     """Add what is wrong with the whole to `problems`, and what is risky to `warnings`."""
-    checks = (_names, _inputs, _outputs, _one_writer, _homes, _words, _keys, _gates, _circles, _topics_written)
+    checks = (
+        _names,
+        _inputs,
+        _outputs,
+        _one_writer,
+        _homes,
+        _words,
+        _keys,
+        _gates,
+        _circles,
+        _topics_written,
+        _asserts,
+    )
     for check in checks:
         for message, place, mend in check(loaded, place_of_input):
             loaded.problems.append(DefinitionError(message, place=str(place), mend=mend))
@@ -251,6 +264,12 @@ def _retracts(job: Job, loaded: Definitions) -> str:
     if job.takes is Takes.FULL:
         return "a full job's result is compared with the one before"
     return ""
+
+
+def _asserts(loaded: Definitions, _: PlaceOfInput) -> Iterator[Finding]:
+    for job in loaded.jobs.values():
+        for what, mend in asserting.asserted(job):
+            yield f"job {job.name}: {what}", job.place, mend
 
 
 def _doors(loaded: Definitions) -> Iterator[Finding]:

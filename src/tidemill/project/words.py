@@ -32,6 +32,7 @@ from tidemill.core.model import (
     OnError,
     StartFrom,
 )
+from tidemill.project.asserting import ALLOWED, assertions
 
 __all__ = [
     "WORDS",
@@ -191,6 +192,7 @@ WORDS: Mapping[str, Word] = {
     "freshness": Word("freshness_seconds", positive_duration, "a duration"),
     "start_from": Word("start_from", partial(choice, StartFrom), "now | beginning"),
     "hold_above": Word("hold_above", whole, "a whole number"),
+    "assert": Word("asserts", assertions, ALLOWED),
     "description": Word("description", text, "text"),
     "owner": Word("owner", text, "text"),
     "tags": Word("tags", names, "names"),

@@ -74,8 +74,13 @@ class LedgerJournal:
         """A run was committed."""
         record = self._going.pop(run, None) or RunRecord(run, start.job, "running", start.attempt)
         self.alarms.pop(("held", start.job), None)
+        warned = [{"name": each.assertion.name, "reason": each.reason} for each in done.warned]
         rules = dict(self._rules(start.job, run))
-        readiness = {**record.readiness, "stages": rules} if rules else record.readiness
+        readiness = {
+            **record.readiness,
+            **({"stages": rules} if rules else {}),
+            **({"warned": warned} if warned else {}),
+        }
         self._tell(
             replace(
                 record,

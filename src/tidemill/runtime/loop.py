@@ -333,7 +333,7 @@ class Loop:
             transaction.rollback()
         for (start, run), outcome in zip(group, done, strict=True):
             own = {asset: heads[asset] for asset in performer.catalog.jobs[start.job].outputs if asset in heads}
-            self._finish(start, run, Done(outcome.progress, own, outcome.ranges, outcome.rows_out, outcome.parked))
+            self._finish(start, run, replace(outcome, heads=own))
         return True
 
     def _perform_alone(self, start: Start, run: str, *, exclusive: bool) -> None:

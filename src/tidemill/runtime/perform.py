@@ -26,6 +26,7 @@ from tidemill.core.event import Start
 from tidemill.core.model import AssetKind, Column, Home, Job
 from tidemill.core.orchestrate import on_cursor
 from tidemill.core.ports import Head, Plan, Progress, Reader, Store, Table, Transaction, Work
+from tidemill.runtime.asserting import Asserted, Asserting
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.gate import Opening, release
 from tidemill.runtime.mirror import Mirrors
@@ -35,6 +36,7 @@ from tidemill.runtime.rows import offsets, row_ids
 __all__ = ["CHUNK_CHANGES", "Done", "LazyReader", "Performer", "Snapshot", "Taken"]
 
 T = TypeVar("T")
+Evaluate = Callable[[Statement], ArrowStream]
 
 CHUNK_CHANGES = 50_000
 """Row-wise work is cut into slices of this many changes inside its one transaction, so that memory stays flat."""
@@ -49,6 +51,7 @@ class Done:
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     rows_out: int = 0
     parked: int = 0
+    warned: tuple[Asserted, ...] = ()
 
     @property
     def rows_in(self) -> int:
@@ -137,14 +140,25 @@ class Performer:
         *,
         parking: Parking | None = None,
         catches_up: bool = True,
+        is_trial: bool = False,
     ) -> Done:
-        """Perform one run inside a transaction that may serve several (group commit); does not commit."""
+        """Perform one run inside a transaction that may serve several (group commit); does not commit.
+
+        A trial is rolled back whatever comes of it: what the job asserts of its whole output is not asked of it.
+        """
         job = self.catalog.jobs[start.job]
         plan = self.catalog.plan(job)
         with self._snapshot(job, plan, transaction, catches_up) as snapshot:
-            done = _Run(self.catalog, job, plan, start, run, transaction, snapshot, parking or Parking()).perform()
+            performed = _Run(self.catalog, job, plan, start, run, transaction, snapshot, parking or Parking())
+            done = performed.perform(self._evaluate(job, transaction) if job.asserts and not is_trial else None)
         self.check_cancelled(run)
         return done
+
+    def _evaluate(self, job: Job, transaction: Transaction) -> Evaluate:
+        """What computes assertions: the run's own transaction, or for rows handed over the tables store."""
+        store = transaction if job.home is Home.TABLES else self.stores[Home.TABLES]
+        evaluate: Evaluate = store.evaluate  # type: ignore[union-attr]
+        return evaluate
 
     def inspect(
         self,
@@ -246,21 +260,34 @@ class _Run:
     def _heads(self) -> dict[str, Head]:
         return {asset: self.snapshot.head(asset) for asset in self.job.inputs}
 
-    def perform(self) -> Done:
-        """All steps but the commit."""
+    def perform(self, evaluate: Evaluate | None) -> Done:
+        """All steps but the commit; with `evaluate`, what the job asserts is checked."""
         before = self.transaction.progress(self.job.name)
         heads = self._heads()
         ranges = self._ranges(before, heads)
         rebuilds = self._is_rebuild(before, heads)
         whole = self._is_whole(before, heads) or self._begins_anew()
+        begun = (
+            {asset: self.transaction.head(asset).offset for asset in self.job.outputs} if evaluate is not None else {}
+        )
         self._open_gate()
         parked = standing(self.transaction, self.job)
         excluding = self._excluded(parked, ranges, self._tries_all(before, heads))
         rows_out = self._write(ranges, excluding, {} if whole else _by_input(parked), whole)
         write_parking(self.transaction, self.job, self.parking, self.run)
+        warned = self._asserted(evaluate, begun) if evaluate is not None else ()
         progress = self._progress(before, ranges, heads, rebuilds)
         self.transaction.settle(progress, before)
-        return Done(progress, {}, ranges, rows_out, len(self.parking.rows))
+        return Done(progress, {}, ranges, rows_out, len(self.parking.rows), warned)
+
+    def _asserted(self, evaluate: Evaluate, begun: Mapping[str, int]) -> tuple[Asserted, ...]:
+        """What is asserted of the outputs as they would be, and only warns. Raises AssertionBroken."""
+        columns = {asset: self.plan.columns or self.catalog.asset(asset).columns for asset in self.job.outputs}
+        columns = {asset: known for asset, known in columns.items() if known}
+        if self.job.home is Home.TABLES:
+            for asset, known in columns.items():
+                self.transaction.define(Table(asset, known, self.plan.key))
+        return Asserting(self.job, self.run, self.transaction, evaluate, begun, columns).check()
 
     def _open_gate(self) -> None:
         if isinstance(self.start.payload, Opening):

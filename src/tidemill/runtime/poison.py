@@ -105,7 +105,7 @@ class _Search:
         """One attempt without these rows, rolled back."""
         transaction = self.performer.stores[self.job.home].begin()
         try:
-            self.performer.join(self.start, self.run, transaction, parking=self._parking(left_out))
+            self.performer.join(self.start, self.run, transaction, parking=self._parking(left_out), is_trial=True)
         finally:
             transaction.rollback()
 

@@ -3,6 +3,7 @@
 Rules of this file:
   * only the leading block counts: it ends at the first line that is neither blank nor a `--` comment;
   * a header line is `-- word: value` with one identifier-like word; any other comment in the block is prose;
+  * a word stands once, but for `assert`, whose values are kept together;
   * an unknown word is an error that names the line and the nearest known word, never ignored: a typo in
     `materialised:` must not silently build a table where a view was meant;
   * words are read here, not understood: what a value means is decided by whoever owns the word.
@@ -20,12 +21,15 @@ from difflib import get_close_matches
 
 from tidemill.core.errors import DefinitionError
 
-__all__ = ["HEADER_WORDS", "Header", "Word", "parse_header"]
+__all__ = ["HEADER_WORDS", "REPEATED", "Header", "Word", "parse_header"]
 
 HEADER_WORDS: frozenset[str] = frozenset(
     """output mode materialized key when schedule every on after gate deadline on_missing on_late on_error retries
-    timeout isolation max_changes priority freshness start_from hold_above description owner tags version takes""".split()
+    timeout isolation max_changes priority freshness start_from hold_above description owner tags version takes assert""".split()
 )
+_MAY_REPEAT = frozenset({"assert"})
+REPEATED = "\x1f"
+"""Between the values of a word that may stand on several lines."""
 
 # A value that starts with `//` is a web address and one that starts with `:` a cast: both are prose.
 _HEADER_LINE = re.compile(r"\s*--+\s*([A-Za-z_][\w-]*)\s*:(?!//|:)\s*(.*)$")
@@ -60,7 +64,8 @@ def parse_header(text: str, place: str) -> Header:
     words: dict[str, Word] = {}
     for name, word in _header_lines(lines[:end]):
         _admit(name, word, words, place)
-        words[name] = word
+        before = words.get(name)
+        words[name] = word if before is None else Word(f"{before.value}{REPEATED}{word.value}", before.line)
     return Header(words, "\n".join(lines[end:]), end + 1)
 
 
@@ -88,7 +93,7 @@ def _admit(name: str, word: Word, words: dict[str, Word], place: str) -> None:
         raise DefinitionError(
             f"unknown header word {name!r}", place=where, mend=f"{mend}; for a plain comment, leave out the colon"
         )
-    if name in words:
+    if name in words and name not in _MAY_REPEAT:
         raise DefinitionError(
             f"header word {name!r} stands twice, first on line {words[name].line}", place=where, mend="keep one of them"
         )

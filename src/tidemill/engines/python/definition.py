@@ -53,6 +53,7 @@ class JobWords(TypedDict, total=False):
     freshness: str
     start_from: str
     hold_above: int
+    assert_: Names
     description: str
     owner: str
     tags: Names
@@ -91,7 +92,7 @@ class Definition:
         self.outputs: tuple[str, ...] = _names(said["outputs"])
         self.columns: Mapping[str, Any] = said["columns"] or {}
         self.version: str = said["version"]
-        self.words: Mapping[str, object] = said["words"]
+        self.words: Mapping[str, object] = {word.rstrip("_"): value for word, value in said["words"].items()}
         self.by: tuple[str, ...] = _names(said["by"])
         self.said_takes: str = said["takes"]
         self.origin: tuple[Path, bytes, Path] | None = None
