@@ -30,6 +30,7 @@ from tidemill.core.model import Column
 from tidemill.core.ports import Progress, Table
 from tidemill.stores.duckdb import DuckDBStore
 from tidemill.stores.duckdb.database import Session
+from tidemill.stores.duckdb.inputs import SHAPES_MAX
 from tidemill.stores.duckdb.site import Site
 from tidemill.testing.contract.probe import (
     COLUMNS,
@@ -188,6 +189,25 @@ def test_a_transaction_evaluates_a_statement_at_its_snapshot(store: DuckDBStore)
         write(store, "in", Became(rows(), ("id",)))
         statement = Statement('SELECT count(*) AS n FROM "@input:in"', {"in": Slice("in", 0, 3)})
         assert reader.evaluate(statement).to_pylist() == [{"n": 2}]  # type: ignore[attr-defined]
+
+
+def test_a_statement_that_is_evaluated_is_one_statement_and_is_not_remembered(counted: DuckDBStore) -> None:
+    part = Slice("in", 0, head(counted, "in").offset)
+    Counting.described.clear()
+    with reading(counted) as reader:
+        for number in range(3):
+            Counting.ran.clear()
+            statement = Statement(f'SELECT count(*) AS n FROM "@input:in" WHERE id > {number}', {"in": part})
+            assert reader.evaluate(statement).to_pylist() == [{"n": 2 - number}]  # type: ignore[attr-defined]
+            assert Counting.ran[-1:] == ["SELECT"]
+    assert Counting.described == []
+
+
+def test_what_is_known_of_the_columns_of_statements_is_bounded(counted: DuckDBStore) -> None:
+    counted._site.shapes.update(dict.fromkeys(range(SHAPES_MAX), ()))
+    write(counted, "out", Appended(Statement("SELECT 1 AS id, 'y' AS name", {})))
+    assert contents(counted, "out") == [(0, "x"), (1, "y")]
+    assert len(counted._site.shapes) == 1
 
 
 def test_a_store_evaluates_rows_handed_over(store: DuckDBStore) -> None:
@@ -564,6 +584,7 @@ class Counting(Session):
 
     __slots__ = ()
     ran: list[str] = []  # noqa: RUF012 - one list for all sessions of the test
+    described: list[str] = []  # noqa: RUF012
 
     def run(self, sql: str, parameters: Sequence[Any] | None = None) -> int:
         Counting.ran.append(sql.split(" ", 1)[0])
@@ -576,6 +597,14 @@ class Counting(Session):
     def arrow(self, sql: str) -> Any:
         Counting.ran.append("SELECT")
         return super().arrow(sql)
+
+    def few(self, sql: str) -> Any:
+        Counting.ran.append("SELECT")
+        return super().few(sql)
+
+    def shape(self, sql: str) -> list[tuple[str, str]]:
+        Counting.described.append(sql)
+        return super().shape(sql)
 
 
 @pytest.fixture

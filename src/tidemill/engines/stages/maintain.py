@@ -121,7 +121,8 @@ class Maintenance:
         if not is_group and (key is not None or not stage.region.has_identity):
             return Became(statement, key)
         is_empty = not self.reader.head(self.layout.assets[stage.name]).rows
-        return Appended(statement) if is_empty and key is None else Replaced(statement, None)
+        is_identity = key is None or key == tuple(column for _, column in stage.keys)
+        return Appended(statement) if is_empty and is_identity else Replaced(statement, None)
 
     def _declared_key(self, stage: Stage) -> tuple[str, ...] | None:
         return self.work.plan.key if stage.name == OUTPUT else None

@@ -32,6 +32,9 @@ PLACE = "_place"
 """A column added to Arrow rows: a row's place among them, from 1."""
 
 
+SHAPES_MAX = 10_000
+"""Statements whose columns are remembered; some texts name rows, and would be remembered for ever."""
+
 DISTINCT_ROWS_MAX = 1_000
 """Rows up to which it is cheaper to look for doubles here than in SQL."""
 
@@ -69,7 +72,9 @@ class Inputs:
         if table is not None:
             return table
         weight = f", {WEIGHT}" if part.images == Images.CHANGES else ""
-        return self._session.arrow(f"{relation(part, held, self._gated(part))} ORDER BY {OFFSET}, {RID}{weight}")
+        is_short = part.images != Images.STATE and part.to - part.from_ <= self._images_max
+        asked = self._session.few if is_short else self._session.arrow
+        return asked(f"{relation(part, held, self._gated(part))} ORDER BY {OFFSET}, {RID}{weight}")
 
     def _held(self, part: Slice) -> Held:
         held = self._held_of(part.asset)
@@ -84,7 +89,7 @@ class Inputs:
             return None
         text = scan(part, held, self._images_max)
         if text not in self._scanned:
-            self._scanned[text] = self._session.arrow(text)
+            self._scanned[text] = self._session.few(text)
         images = self._scanned[text]
         return consolidated(part, images) if images.num_rows <= self._images_max else None
 
@@ -95,13 +100,18 @@ class Inputs:
         held = in_memory(rows)
         return self._of_arrow(held) if isinstance(held, pa.Table) else self._of_stream(held)
 
+    def query(self, statement: Statement) -> str:
+        """A statement with what it refers to, as one SELECT; its columns are not asked for."""
+        _, tables = self._relations(statement)
+        rows = f"{quoted(ROWS_NAME)} AS ({statement.sql.strip().rstrip(';')}\n)"
+        return f"WITH {', '.join([*tables, rows])} SELECT * FROM {quoted(ROWS_NAME)}"
+
     def few_rows(self, rows: Any) -> Any:
         """The rows of an output as an Arrow table, where they are few; None where they are many."""
         if not self._images_max:
             return None
         if isinstance(rows, Statement):
-            source = self._of_statement(rows)
-            rows = self._session.arrow(f"{source.prefix}SELECT * FROM {quoted(ROWS_NAME)} LIMIT {ROWS_MAX + 1}")
+            rows = self._session.few(f"{self.query(rows)} LIMIT {ROWS_MAX + 1}")
         return rows if isinstance(rows, pa.Table) and rows.num_rows <= ROWS_MAX else None
 
     def identities(self, parents: Sequence[str] | Slice) -> list[str] | str:
@@ -133,19 +143,25 @@ class Inputs:
         return Source((), tuple(reader.schema.names), "row_number() OVER ()")
 
     def _of_statement(self, statement: Statement) -> Source:
-        relations = {
-            name: what if isinstance(what, Slice) else table_of(what) for name, what in statement.relations.items()
-        }
-        tables = [self._relation(name, what) for name, what in relations.items()]
+        relations, tables = self._relations(statement)
         sql = statement.sql.strip().rstrip(";")
         key = (sql, self._shape_of(relations))
         names = self._shapes.get(key)
         if names is None:
             prefix = f"WITH {', '.join(tables)} " if tables else ""
             names = tuple(name for name, _ in self._session.shape(f"{prefix}SELECT * FROM ({sql}\n)"))
+            if len(self._shapes) >= SHAPES_MAX:
+                self._shapes.clear()
             self._shapes[key] = names
         rows = f"{quoted(ROWS_NAME)} AS ({sql}\n)"
         return Source((*tables, rows), names, "row_number() OVER ()", is_traced=PARENT in names)
+
+    def _relations(self, statement: Statement) -> tuple[dict[str, Any], list[str]]:
+        """What a statement refers to, and each as a common table expression."""
+        relations = {
+            name: what if isinstance(what, Slice) else table_of(what) for name, what in statement.relations.items()
+        }
+        return relations, [self._relation(name, what) for name, what in relations.items()]
 
     def _relation(self, name: str, what: Any) -> str:
         name = name if name.startswith(INPUT_PREFIX) else INPUT_PREFIX + name

@@ -19,7 +19,6 @@ from tidemill.core.errors import Fenced, NotFound, OperatorError, UserError
 from tidemill.core.model import Column, Home
 from tidemill.core.ports import Positions
 from tidemill.stores.duckdb.database import CATALOG, Session, literal, quoted
-from tidemill.stores.duckdb.difference import ROWS_NAME
 from tidemill.stores.duckdb.inputs import INPUT_PREFIX, Inputs
 from tidemill.stores.duckdb.layout import CURRENT, Known, drop_asset, forget, load, save_floor, table_name, write_epoch
 from tidemill.stores.duckdb.site import Site
@@ -160,8 +159,7 @@ class DuckDBStore:
         def evaluating(session: Session) -> Any:
             inputs = Inputs(session, lambda _: None, {})
             try:
-                source = inputs.source(statement)
-                return session.arrow(f"{source.prefix}SELECT * FROM {quoted(ROWS_NAME)}")
+                return session.arrow(inputs.query(statement))
             finally:
                 inputs.release()
 

@@ -48,7 +48,6 @@ from tidemill.core.ports import Head, Progress, Table
 from tidemill.sql.identity import key_identity
 from tidemill.stores.duckdb.database import Session, in_memory, literal, not_unique, quoted
 from tidemill.stores.duckdb.difference import (
-    ROWS_NAME,
     Source,
     appending,
     by_content,
@@ -156,8 +155,7 @@ class DuckDBTransaction:
         """The rows of a statement in this snapshot, as an Arrow table (beyond the port: extracts, append topics)."""
         session = self._open()
         with self._inputs(session) as inputs, self._breaking():
-            source = inputs.source(statement)
-            return session.arrow(f"{source.prefix}SELECT * FROM {quoted(ROWS_NAME)}")
+            return session.few(inputs.query(statement))
 
     def define(self, table: Table) -> Head:
         """See `Transaction.define`."""
@@ -355,7 +353,7 @@ class DuckDBTransaction:
         if rows is None:
             return None
         base = _base(held, head)
-        old = session.arrow(current_rows(held, parents))
+        old = session.few(current_rows(held, parents))
         made = few_changes(held, rows, parents, old=old, base=base, head=head)
         return None if made is None else self._make(session, held, made, base, head=head)
 
