@@ -19,13 +19,14 @@ from tidemill.core.errors import NotFound, OperatorError, UserError
 from tidemill.core.event import Defined, Landed, Paused, Requested, Resumed, Ticked
 from tidemill.core.model import Asset, AssetKind, Job, Mode
 from tidemill.core.ports import Head, Receipt, RunRecord
-from tidemill.project import letters, living, querying, reconciling, reports, wiring
+from tidemill.project import letters, living, querying, reconciling, replaying, reports, sides, wiring
 from tidemill.project.alarms import alarms
 from tidemill.project.checking import drop_contradictions
 from tidemill.project.loading import load
 from tidemill.project.operations import Json, Progress
 from tidemill.project.owner import Owner, acquire
 from tidemill.project.served import ServedMachine
+from tidemill.project.slicing import Going
 from tidemill.project.undeclared import told
 from tidemill.project.watching import Watch, keep_house
 from tidemill.project.wiring import Machine
@@ -94,11 +95,13 @@ class Mill(ServedMachine):
         self._running = threading.Lock()
         self._is_closed = False
         self._watch: Watch | None = None
+        self._going = Going()
         self.on_close: Callable[[], None] = lambda: None
         if opened_for in ("run", "watch"):
             living.forget_absent(machine)
         for event in wiring.opening_events(machine):
             machine.loop.post(event)
+        sides.know_sides(machine)
         self._thread = threading.Thread(target=machine.loop.run, name="tidemill-loop", daemon=True)
         self._thread.start()
 
@@ -299,8 +302,22 @@ class Mill(ServedMachine):
         """A job's rows beside what its whole inputs give, and the repair."""
         return reconciling.reconcile(self.machine, name, repair=repair, against=against, progress=progress)
 
-    def replay(self, job: str, *, is_dry: bool = False, progress: Progress | None = None) -> Json:
-        """Make a pure job's table anew with its present code, and commit the difference."""
+    def replay(
+        self,
+        job: str,
+        *,
+        start: str = "",
+        into: str = "",
+        is_dry: bool = False,
+        is_abandoned: bool = False,
+        progress: Progress | None = None,
+    ) -> Json:
+        """Do again what a job did, with its present code."""
+        if into and is_abandoned:
+            return replaying.abandon_side(self.machine, job, into)
+        if into:
+            with self._going.one_of(job):
+                return replaying.into(self.machine, job, into, start, progress)
         if is_dry:
             reconciling.check_replayable(self.machine, job)
             return reconciling.reconcile(self.machine, job, progress=progress)

@@ -98,9 +98,21 @@ class Operations(Protocol):
         differs in the copies of topics that the job reads, `rebuilt` are the readers that are made anew after a repair.
         """
 
-    def replay(self, job: str, *, is_dry: bool = False, progress: Progress | None = None) -> Json:
+    def replay(
+        self,
+        job: str,
+        *,
+        start: str = "",
+        into: str = "",
+        is_dry: bool = False,
+        is_abandoned: bool = False,
+        progress: Progress | None = None,
+    ) -> Json:
         """Make a pure job's table anew with its present code, and commit the difference:
         `{job, runs, succeeded, failed, changes}`; with `is_dry` what would differ, as `reconcile` says it.
+
+        `into` makes a side table instead, from `start` on (an offset or a time), and answers also
+        `{state, into, rows, parked, inputs}`; a state "paused" goes on when asked again. `is_abandoned` lets it go.
         """
 
     def replay_dead(self, ids: Sequence[str]) -> Json:

@@ -74,10 +74,11 @@ def writer_of(machine: Machine, name: str) -> Job:
     return writer
 
 
-def check_replayable(machine: Machine, name: str) -> Job:
-    """The job, where its result can be made anew. Raises UserError, or OperatorError where history is gone."""
+def check_replayable(machine: Machine, name: str, *, is_beside: bool = False) -> Job:
+    """The job, where its result can be made anew, in place or beside. Raises UserError, or OperatorError where history
+    is gone."""
     job = found(machine.definitions.jobs, name, "job")
-    if job.is_outside or not job.rebuilds:
+    if not is_beside and (job.is_outside or not job.rebuilds):
         what = "acts outside" if job.is_outside else "writes a topic, which only grows"
         raise UserError(
             f"job `{name}` {what}: what it did cannot be made anew",

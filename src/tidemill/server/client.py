@@ -90,9 +90,19 @@ class RemoteMill:
         """See Operations."""
         return self._followed("reconcile", progress, {"name": name, "repair": repair, "against": against})
 
-    def replay(self, job: str, *, is_dry: bool = False, progress: Progress | None = None) -> Json:
+    def replay(
+        self,
+        job: str,
+        *,
+        start: str = "",
+        into: str = "",
+        is_dry: bool = False,
+        is_abandoned: bool = False,
+        progress: Progress | None = None,
+    ) -> Json:
         """See Operations."""
-        return self._followed("replay", progress, {"job": job, "is_dry": is_dry})
+        said = {"job": job, "start": start, "into": into, "is_dry": is_dry, "is_abandoned": is_abandoned}
+        return self._followed("replay", progress, said)
 
     def replay_dead(self, ids: Sequence[str]) -> Json:
         """See Operations."""

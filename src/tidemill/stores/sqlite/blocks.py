@@ -14,7 +14,7 @@ import pyarrow as pa
 from tidemill.stores.sqlite.connection import Connection
 from tidemill.stores.sqlite.schema import offset_of, place
 
-__all__ = ["BLOCK_BYTES", "append", "lines_at", "payloads"]
+__all__ = ["BLOCK_BYTES", "append", "lines_at", "offset_before", "payloads"]
 
 BLOCK_BYTES = 64 << 10
 """Lines are packed into blocks of about this size."""
@@ -39,6 +39,15 @@ def append(connection: Connection, number: int, first: int, payload: bytes, at: 
     else:
         connection.executemany(statement, rows)
     return offset - first
+
+
+def offset_before(connection: Connection, number: int, head: int, at: float) -> int:
+    """The offset of the last event that arrived before a time (seconds); events of one block arrived together."""
+    row = connection.one(
+        "select min(place) from blocks where place between ? and ? and at >= ?",
+        (place(number, 0), place(number, head), at),
+    )
+    return head if row is None or row[0] is None else offset_of(row[0]) - 1
 
 
 def _cut(payload: bytes, start: int, end: int) -> int:

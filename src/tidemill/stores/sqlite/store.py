@@ -26,7 +26,7 @@ from typing import Any
 from tidemill.core.errors import InvariantError, NotFound, OperatorError
 from tidemill.core.model import Asset, Home
 from tidemill.core.ports import Positions, Receipt, RunRecord, Sending, Transaction
-from tidemill.stores.sqlite import catalog, records, upkeep
+from tidemill.stores.sqlite import blocks, catalog, records, upkeep
 from tidemill.stores.sqlite.connection import Connection, Hook, connect, prepare
 from tidemill.stores.sqlite.log import Door
 from tidemill.stores.sqlite.lookup import event_of
@@ -256,6 +256,12 @@ class SQLiteStore:
         """The offset of the asset's last change."""
         with self._reads() as connection:
             return Reading(connection).head(asset).offset
+
+    def offset_before(self, asset: str, at: float) -> int:
+        """The offset of the last event of a topic that arrived before a time (seconds; beyond the port)."""
+        with self._reads() as connection:
+            found = catalog.known(connection, asset)
+            return blocks.offset_before(connection, found.number, found.head, at) if found is not None else 0
 
     def event_of(self, asset: Asset, wanted: Mapping[str, str]) -> Any:
         """The event of a key or an id, as an Arrow table of one row or none; None where neither is kept (lookup.py)."""
