@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.conftest import Project, ran, rows
+from tests.e2e.conftest import Project, alarms, ran, rows, until, watching
+from tidemill.core.errors import DefinitionError
 
 SHOP = """
 [project]
@@ -72,3 +73,47 @@ def test_columns_that_are_left_out_are_told(project: Project) -> None:
         assert rows(mill, "select * from sales") == [("A", 1, "1")]
         (said,) = [alarm["reason"] for alarm in mill.status()["alarms"]]
         assert said == "1 file of sales had columns that are left out: clerk; declare them to have them"
+
+
+PLAIN = SHOP.replace('schema = "evolve"\n', "")
+
+
+def test_a_type_that_is_widened_keeps_what_has_landed(project: Project) -> None:
+    project.write({"tidemill.toml": PLAIN, "jobs/total.sql": TOTAL, "in/1.csv": "store,amount\nA,1\n"})
+    project.run()
+    project.write({"tidemill.toml": PLAIN.replace('"integer"', '"bigint"'), "in/2.csv": "store,amount\nA,5000000000\n"})
+    with project.open() as mill:
+        assert ran(mill)["failed"] == 0
+        assert rows(mill, "select amount from sales order by 1") == [(1,), (5_000_000_000,)]
+        assert rows(mill, "select amount::bigint from total") == [(5_000_000_001,)]
+
+
+@pytest.mark.parametrize(
+    ("after", "why"),
+    [('amount = "varchar"\n', "it cannot become varchar"), ("", "it is gone")],
+    ids=["another type", "no column"],
+)
+def test_a_shape_without_room_for_what_has_landed_is_refused(project: Project, after: str, why: str) -> None:
+    """It would have begun a new table, and every row of the files before would have been gone."""
+    project.write({"tidemill.toml": PLAIN, "in/1.csv": "store,amount\nA,1\n"})
+    project.run()
+    project.write({"tidemill.toml": PLAIN.replace('amount = "integer"\n', after)})
+    with pytest.raises(DefinitionError, match=f"asset sales has rows whose column amount is integer; {why}"):
+        project.open()
+    project.write({"tidemill.toml": PLAIN})
+    with project.open() as mill:
+        assert rows(mill, "select store, amount from sales") == [("A", 1)]
+
+
+def test_while_it_runs_such_a_shape_keeps_the_old_one_and_is_told(project: Project) -> None:
+    project.write({"tidemill.toml": PLAIN, "jobs/total.sql": TOTAL, "in/1.csv": "store,amount\nA,1\n"})
+    with watching(project) as mill:
+        until(lambda: rows(mill, "select store from sales"))
+        project.write(
+            {"tidemill.toml": PLAIN.replace('"integer"', '"varchar"'), "jobs/copy.sql": COPY.format(mode="realtime")}
+        )
+        until(lambda: any("cannot become varchar" in each for each in alarms(mill)))
+        project.write({"in/2.csv": "store,amount\nB,2\n"})
+        until(lambda: len(rows(mill, "select * from copy")) == 2)  # the rest of the load was taken
+        project.write({"tidemill.toml": PLAIN})
+        until(lambda: not any("cannot become varchar" in each for each in alarms(mill)))

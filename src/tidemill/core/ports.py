@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from tidemill.core.change import ArrowStream, Output, Slice
 from tidemill.core.model import Asset, Column, Home, Job
+from tidemill.core.schema import lost
 
 __all__ = [
     "Clock",
@@ -94,8 +95,9 @@ class Positions:
 class Table:
     """The physical shape of an asset in a store: its columns and, where rows have one, its key.
 
-    `key` None means rows are identified by a hidden row id. `widens`: columns beside those that are held are added to
-    them, so that rows and history stay, null there; only stores of tables can, and others begin a new generation.
+    `key` None means rows are identified by a hidden row id. `widens`: where this has more columns or wider types than
+    are held, those are changed in place, so that rows and history stay (null in what is new); only stores of tables can,
+    and others begin a new generation.
     """
 
     asset: str
@@ -104,9 +106,9 @@ class Table:
     widens: bool = False
 
     def is_wider(self, columns: tuple[Column, ...], key: tuple[str, ...] | None) -> bool:
-        """Whether this is the shape of these columns and this key, with more columns, and may take its place."""
-        mine = {(column.name, column.type) for column in self.columns}
-        return self.widens and self.key == key and mine >= {(column.name, column.type) for column in columns}
+        """Whether this is the shape of these columns and this key, with more columns or wider types, and may take its
+        place."""
+        return self.widens and self.key == key and lost(columns, self.columns) is None
 
 
 class Reader(Protocol):
@@ -135,7 +137,7 @@ class Transaction(Reader, Protocol):
         """Make the asset have this shape: create it, or begin a new, empty generation where columns or key differ.
 
         Idempotent where the shape is the same. Returns the head, whose offset goes on counting over generations.
-        With `table.widens`, columns beside those that are held are added to them: rows, history and generation stay.
+        With `table.widens`, more columns and wider types are taken in place: rows, history and generation stay.
         """
 
     def write(self, asset: str, output: Output) -> int:

@@ -1,7 +1,8 @@
 """Definitions that change while the project runs (rules 24 to 27).
 
 Rules of this file:
-  * a definition that does not load or cannot be planned keeps the old one, and raises an alarm;
+  * a definition that does not load or cannot be planned keeps the old one, and raises an alarm; so does an asset whose
+    new shape has no room for what came in before;
   * a change that would make a reader unplannable is refused, unless the same load mends that reader;
   * under `serve`, what rebuilds a table, removes a job or acts outside waits for `apply`; everything else is at once.
 
@@ -57,9 +58,14 @@ def compare(machine: Machine, loaded: Definitions) -> Difference:
 
 def reload(machine: Machine, loaded: Definitions, *, applies_at_once: bool) -> list[str]:
     """Take a load into the running project; returns the names of the jobs that changed now."""
+    misshapen = wiring.settle_shapes(machine, loaded.assets)
+    for name, error in misshapen.items():
+        if name not in machine.definitions.assets:
+            raise error
+        loaded.assets[name] = machine.definitions.assets[name]
     difference = compare(machine, loaded)
     refused = _refusals(machine, loaded, difference)
-    _raise_alarms(machine, [*loaded.problems, *refused.values()])
+    _raise_alarms(machine, [*loaded.problems, *misshapen.values(), *refused.values()])
     new = [job for job in difference.new if job.name not in refused]
     changed = [job for job in difference.changed if job.name not in refused]
     gone = [name for name in difference.gone if name not in refused]
@@ -133,7 +139,6 @@ def _take_assets(machine: Machine, loaded: Definitions, refused: dict[str, Defin
     machine.definitions.hooks = loaded.hooks
     for asset in [asset for asset in fresh.values() if asset.kind is AssetKind.FILES]:
         wiring.with_columns(machine, asset)
-    wiring.declare_topics(machine, {n: a for n, a in fresh.items() if a.kind is AssetKind.TOPIC})
 
 
 def _outputs(machine: Machine, name: str) -> tuple[str, ...]:

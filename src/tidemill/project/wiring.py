@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.connectors.files import FilesSource
-from tidemill.core.errors import OperatorError, StateCorrupt, TidemillError, UpstreamError
+from tidemill.core.errors import DefinitionError, OperatorError, StateCorrupt, TidemillError, UpstreamError
 from tidemill.core.event import Defined, Event, Landed
 from tidemill.core.model import Asset, AssetKind, Column, Home, Job, Mode, StartFrom, Takes
 from tidemill.core.orchestrate import State
 from tidemill.core.ports import Head, Positions, Progress, Source, SourceFile, Store
+from tidemill.core.schema import Policy, lost, policy_of
 from tidemill.engines.duckdb import DuckDBEngine
 from tidemill.engines.python import PythonEngine
 from tidemill.project.definitions import Definitions
@@ -36,7 +37,7 @@ from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.gate import release
 from tidemill.runtime.journal import LedgerJournal, settle_reports
 from tidemill.runtime.landing import Landed as LandedFiles
-from tidemill.runtime.landing import Landing
+from tidemill.runtime.landing import Landing, columns_of
 from tidemill.runtime.look import Looker
 from tidemill.runtime.loop import Loop, Services
 from tidemill.runtime.mirror import Mirrors
@@ -132,7 +133,8 @@ def assemble(definitions: Definitions, *, only: frozenset[str] | None = None) ->
         tables = DuckDBStore(folder / "tables.duckdb")
         opened.callback(tables.close)
         machine = _assembled(definitions, folder, ledger, tables, only)
-        declare_topics(machine, definitions.assets)
+        for error in settle_shapes(machine, definitions.assets).values():
+            raise error
         learn_columns(machine)
         for asset in definitions.assets.values():
             if asset.kind is AssetKind.FILES:
@@ -214,14 +216,45 @@ def learn_columns(machine: Machine) -> None:
             machine.catalog.learn(job, shapes.get(job.outputs[0], ()))
 
 
-def declare_topics(machine: Machine, assets: Mapping[str, Asset]) -> None:
-    """Make topics known to the ledger with their shapes, where those are new. Raises DefinitionError (rule 6)."""
-    known = machine.ledger.notes("topic")
-    for topic in assets.values():
-        shape = repr((topic.columns, topic.key, topic.semantics, topic.version, topic.id))
-        if topic.kind is AssetKind.TOPIC and known.get(topic.name) != shape:
-            machine.ledger.append(topic, b"")
-            machine.ledger.note("topic", topic.name, shape)
+def settle_shapes(machine: Machine, assets: Mapping[str, Asset]) -> dict[str, DefinitionError]:
+    """Give topics their shapes, and say which assets cannot have theirs: what came in before would be lost (rule 6)."""
+    held, heads = machine.tables.shapes(), machine.tables.positions().heads
+    noted = machine.ledger.notes("topic")
+    refused = {}
+    for asset in assets.values():
+        try:
+            if asset.kind is AssetKind.TOPIC:
+                _declare_topic(machine, asset, noted.get(asset.name))
+            elif asset.kind is AssetKind.FILES and asset.name in heads and heads[asset.name].rows:
+                _check_landed(asset, held.get(asset.name, ()))
+        except DefinitionError as error:
+            refused[asset.name] = error
+    return refused
+
+
+def _declare_topic(machine: Machine, topic: Asset, noted: object) -> None:
+    """Make a topic known to the ledger with its shape, where that is new. Raises DefinitionError."""
+    shape = repr((topic.columns, topic.key, topic.semantics, topic.version, topic.id))
+    if noted != shape:
+        machine.ledger.append(topic, b"")
+        machine.ledger.note("topic", topic.name, shape)
+
+
+def _check_landed(asset: Asset, held: tuple[Column, ...]) -> None:
+    """Raise DefinitionError for a declaration that has no room for the rows that have landed."""
+    columns = columns_of(asset)
+    if policy_of(asset) is Policy.EVOLVE:  # columns that files added need not be declared
+        columns += tuple(column for column in held if asset.column(column.name) is None)
+    column = lost(held, columns) if columns else None
+    if column is None:
+        return
+    now = asset.column(column.name)
+    why = "is gone" if now is None else f"cannot become {now.type}"
+    raise DefinitionError(
+        f"asset {asset.name} has rows whose column {column.name} is {column.type}; it {why} without losing them",
+        place=str(asset.place),
+        mend=f"declare {column.name} as {column.type} or wider, or land the files under another asset name",
+    )
 
 
 def landing_of(machine: Machine, asset: Asset) -> Landing:
@@ -239,7 +272,7 @@ def with_columns(machine: Machine, asset: Asset) -> Asset:
     One that declares none gets those of its first file that reads, frozen from then on (rule: one schema); one whose
     files may add columns has those that they added.
     """
-    evolves = asset.options.get("schema") == "evolve"
+    evolves = policy_of(asset) is Policy.EVOLVE
     if asset.format == "binary" or (asset.columns and not evolves):
         return asset
     held = machine.tables.shapes().get(asset.name, ())

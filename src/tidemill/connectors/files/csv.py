@@ -24,6 +24,7 @@ from tidemill.connectors.files.columns import arrow_type, from_text, type_name
 from tidemill.connectors.files.content import rejected, text_bytes
 from tidemill.connectors.files.drift import settled
 from tidemill.core.model import Column
+from tidemill.core.schema import Policy
 
 __all__ = ["infer", "names", "read"]
 
@@ -32,7 +33,7 @@ _LEADING_ZERO = r"^[+-]?0[0-9]"
 
 
 def read(
-    data: bytes, file: str, columns: Sequence[Column], options: Mapping[str, Any], policy: str
+    data: bytes, file: str, columns: Sequence[Column], options: Mapping[str, Any], policy: Policy
 ) -> tuple[pa.Table, tuple[str, ...]]:
     """The rows of a file, in declared columns, and the names of columns left out. Raises UpstreamError."""
     text = text_bytes(data, file, str(options.get("encoding", "utf-8")))

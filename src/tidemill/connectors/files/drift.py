@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from tidemill.connectors.files.content import rejected
 from tidemill.core.errors import UpstreamError
 from tidemill.core.model import Column
+from tidemill.core.schema import Policy
 
-__all__ = ["EVOLVE", "IGNORE", "STRICT", "added", "foreign", "matched", "settled", "stranger"]
-
-STRICT, EVOLVE, IGNORE = "strict", "evolve", "ignore"
+__all__ = ["added", "foreign", "matched", "settled", "stranger"]
 
 
 def matched(names: Iterable[str], columns: Iterable[Column]) -> dict[str, str]:
@@ -35,7 +34,7 @@ def matched(names: Iterable[str], columns: Iterable[Column]) -> dict[str, str]:
 
 
 def settled(
-    names: Sequence[str], columns: Sequence[Column], policy: str, file: str, line: int = 0
+    names: Sequence[str], columns: Sequence[Column], policy: Policy, file: str, line: int = 0
 ) -> tuple[list[str], tuple[str, ...]]:
     """The names of a file's columns, with those that are declared as they are declared, and those to be left out.
 
@@ -43,14 +42,14 @@ def settled(
     """
     known = matched(names, columns)
     strangers = tuple(name for name in names if name not in known)
-    if strangers and policy == STRICT:
+    if strangers and policy is Policy.STRICT:
         raise stranger(strangers[0], file, line)
     if strangers and not known and columns:
         raise foreign(strangers, file, line)
     for column in columns if names else ():
         if column.required and column.name not in known.values():
             raise missing(column, file, line)
-    return [known.get(name, name) for name in names], strangers if policy == IGNORE else ()
+    return [known.get(name, name) for name in names], strangers if policy is Policy.IGNORE else ()
 
 
 def stranger(name: str, file: str, line: int, thing: str = "column") -> UpstreamError:

@@ -17,10 +17,11 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from tidemill.connectors.files.columns import arrow_type, from_json, type_name
+from tidemill.connectors.files.columns import arrow_type, from_json
 from tidemill.connectors.files.content import rejected, text_bytes
-from tidemill.connectors.files.drift import IGNORE, STRICT, foreign, matched, stranger
+from tidemill.connectors.files.drift import foreign, matched, stranger
 from tidemill.core.model import Column
+from tidemill.core.schema import Policy, type_of
 
 __all__ = ["infer", "names", "read"]
 
@@ -28,7 +29,7 @@ Rows = Iterator[tuple[int, Mapping[str, Any]]]
 
 
 def read(
-    data: bytes, file: str, columns: Sequence[Column], options: Mapping[str, Any], policy: str, *, lines: bool
+    data: bytes, file: str, columns: Sequence[Column], options: Mapping[str, Any], policy: Policy, *, lines: bool
 ) -> tuple[pa.Table, tuple[str, ...]]:
     """The rows of a file, in declared columns, and the names of fields left out. Raises UpstreamError."""
     text = text_bytes(data, file, str(options.get("encoding", "utf-8")))
@@ -41,7 +42,7 @@ def read(
         if not found.keys() <= values.keys():
             known = matched(found, columns)
             others = [name for name in found if name not in known]
-            if others and policy == STRICT:
+            if others and policy is Policy.STRICT:
                 raise stranger(min(others), file, line, "field")
             strangers.update(dict.fromkeys(others))
             row = {known[name]: value for name, value in found.items() if name in known}
@@ -51,7 +52,7 @@ def read(
     if strangers and not is_ours:
         raise foreign(list(strangers), file, 0)
     table = pa.table({column.name: pa.array(values[column.name], arrow_type(column.type)) for column in columns})
-    return table, tuple(strangers) if policy == IGNORE else ()
+    return table, tuple(strangers) if policy is Policy.IGNORE else ()
 
 
 def _value(row: Mapping[str, Any], column: Column, file: str, line: int) -> Any:
@@ -123,17 +124,4 @@ def infer(
         for name, value in row.items():
             values.setdefault(name, []).append(value)
     kept = {name: found for name, found in values.items() if takes_empty or any(each is not None for each in found)}
-    return tuple(Column(name, _inferred(found)) for name, found in kept.items())
-
-
-def _inferred(values: list[Any]) -> str:
-    kinds = {type(value) for value in values if value is not None}
-    if kinds & {dict, list}:
-        return "json"
-    if kinds == {int, float}:
-        return "double"
-    if len(kinds) > 1:
-        return "json"
-    if kinds == {int} and any(not -(1 << 63) <= value < 1 << 63 for value in values if value is not None):
-        return "hugeint"
-    return type_name(pa.array([kind() for kind in kinds]).type) if kinds else "varchar"
+    return tuple(Column(name, type_of(found)) for name, found in kept.items())

@@ -16,11 +16,12 @@ from tidemill.connectors.files.columns import arrow_type, from_json, from_text, 
 from tidemill.connectors.files.content import rejected
 from tidemill.connectors.files.drift import settled
 from tidemill.core.model import Column
+from tidemill.core.schema import Policy
 
 __all__ = ["infer", "read"]
 
 
-def read(data: bytes, file: str, columns: Sequence[Column], policy: str) -> tuple[pa.Table, tuple[str, ...]]:
+def read(data: bytes, file: str, columns: Sequence[Column], policy: Policy) -> tuple[pa.Table, tuple[str, ...]]:
     """The rows of a file, in declared columns, and the names of columns left out. Raises UpstreamError."""
     table = _table(data, file)
     names, left_out = settled(table.column_names, columns, policy, file)

@@ -23,13 +23,14 @@ import pyarrow as pa
 from tidemill.connectors.files import csv, json, parquet
 from tidemill.connectors.files.columns import arrow_type, from_text
 from tidemill.connectors.files.content import content_hash, rejected, unpacked
-from tidemill.connectors.files.drift import EVOLVE, STRICT, added
+from tidemill.connectors.files.drift import added
 from tidemill.connectors.files.identity import identified
 from tidemill.connectors.files.marking import is_marked, listed
 from tidemill.connectors.files.pattern import Pattern
 from tidemill.core.errors import DefinitionError, OperatorError
 from tidemill.core.model import Asset, Column
 from tidemill.core.ports import FileContent, SourceFile
+from tidemill.core.schema import Policy, policy_of
 
 __all__ = ["FilesSource"]
 
@@ -64,7 +65,7 @@ class FilesSource:
             self.infer(file)  # no file has told the columns, so neither does this one: it says why
         data = unpacked(raw, file.path, self.asset.options)
         asset = self.asset
-        if self._policy == EVOLVE:
+        if policy_of(asset) is Policy.EVOLVE:
             names, infer = self._names(data, file), partial(self._inferred, data, file, takes_empty=False)
             new = added(names, infer, asset.columns, file.partition, file.path)
             asset = replace(asset, columns=asset.columns + new)
@@ -77,10 +78,6 @@ class FilesSource:
         inside = self._inferred(unpacked(self._raw(file), file.path, self.asset.options), file, takes_empty=True)
         known = {column.name for column in inside}
         return inside + tuple(Column(name, "varchar", True) for name in self._pattern.names if name not in known)
-
-    @property
-    def _policy(self) -> str:
-        return str(self.asset.options.get("schema", STRICT))
 
     def _names(self, data: bytes, file: SourceFile) -> Sequence[str]:
         if self.asset.format == "csv":
@@ -161,7 +158,7 @@ class FilesSource:
 
     def _rows(self, asset: Asset, file: SourceFile, data: bytes) -> tuple[pa.Table, tuple[str, ...]]:
         inside = [column for column in asset.columns if column.name not in file.partition]
-        options, policy = asset.options, self._policy
+        options, policy = asset.options, policy_of(asset)
         if asset.format == "csv":
             table, left_out = csv.read(data, file.path, inside, options, policy)
         elif asset.format == "parquet":

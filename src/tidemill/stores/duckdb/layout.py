@@ -197,13 +197,16 @@ def _create_view(session: Session, table: Table) -> None:
 
 
 def widen_asset(session: Session, held: Held, table: Table) -> None:
-    """Add the columns that an asset does not have yet: null in every image there is."""
-    known = {column.name for column in held.columns}
+    """Add the columns that an asset does not have yet, null in every image there is, and widen the types of others."""
+    known = {column.name: column.type for column in held.columns}
     if not is_internal(table.asset):
         session.run(f"DROP VIEW IF EXISTS {view_name(table.asset)}")
     for column in table.columns:
-        if column.name not in known:
-            session.run(f"ALTER TABLE {table_name(table.asset)} ADD COLUMN {quoted(column.name)} {column.type}")
+        name, had = quoted(column.name), known.get(column.name)
+        if had is None:
+            session.run(f"ALTER TABLE {table_name(table.asset)} ADD COLUMN {name} {column.type}")
+        elif had != column.type:
+            session.run(f"ALTER TABLE {table_name(table.asset)} ALTER COLUMN {name} TYPE {column.type}")
     _create_view(session, table)
 
 

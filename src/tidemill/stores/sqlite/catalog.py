@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from tidemill.core import schema
 from tidemill.core.errors import DefinitionError
 from tidemill.core.model import Column
 from tidemill.core.ports import Head, Table
@@ -45,23 +46,6 @@ MIRROR = 2
 """`Entry.marked` of an asset whose heads are given from elsewhere."""
 
 _FIELDS = "number, asset, kind, head, generation, count, floor, at_door, columns, key, id, swept_at, marked"
-
-_WIDER = {
-    "tinyint": ("smallint", "integer", "bigint", "hugeint", "double", "float"),
-    "smallint": ("integer", "bigint", "hugeint", "double", "float"),
-    "integer": ("bigint", "hugeint", "double"),
-    "bigint": ("hugeint",),
-    "utinyint": ("usmallint", "uinteger", "ubigint", "uhugeint", "smallint", "integer", "bigint", "hugeint", "double"),
-    "usmallint": ("uinteger", "ubigint", "uhugeint", "integer", "bigint", "hugeint", "double"),
-    "uinteger": ("ubigint", "uhugeint", "bigint", "hugeint", "double"),
-    "ubigint": ("uhugeint", "hugeint"),
-    "float": ("double",),
-    "timestamp_s": ("timestamp_ms", "timestamp", "timestamp_ns"),
-    "timestamp_ms": ("timestamp", "timestamp_ns"),
-    "timestamp": ("timestamp_ns",),
-    "uuid": ("varchar",),
-    "enum": ("varchar",),
-}
 
 
 @dataclass(slots=True)
@@ -251,16 +235,8 @@ def _widen(found: Entry, table: Table) -> None:
 
 
 def _is_wider(old: str, new: str) -> bool:
-    narrow, wide = kind_of(old), kind_of(new)
-    if narrow.name == wide.name and narrow.name != "enum":
-        return True
-    if narrow.name.startswith("decimal(") and wide.name.startswith("decimal("):
-        grows: bool = wide.arrow.scale >= narrow.arrow.scale
-        wider: bool = wide.arrow.precision - wide.arrow.scale >= narrow.arrow.precision - narrow.arrow.scale
-        return grows and wider
-    if narrow.name == "enum" and wide.name == "enum":
-        return old == new
-    return wide.name in _WIDER.get(narrow.name, ())
+    narrow, wide = kind_of(old).name, kind_of(new).name
+    return old == new if narrow == wide == "enum" else schema.is_wider(narrow, wide)
 
 
 def _frozen(found: Entry, why: str) -> DefinitionError:

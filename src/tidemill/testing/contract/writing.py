@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -109,6 +110,25 @@ class Writing(Making):
         ]
         with writing(store) as transaction:
             assert transaction.define(Table("t", COLUMNS, widens=True)).generation == 2
+
+    def test_a_type_that_is_widened_keeps_the_rows_and_history(self, store: Store) -> None:
+        """Values are what they were, in the wider type; a narrower type begins a new generation."""
+        narrow = (Column("id", "integer"), Column("price", "decimal(5,2)"))
+        wide = (Column("id", "bigint"), Column("price", "decimal(9,4)"))
+        if WIDENING in self.gaps:
+            return
+        with writing(store) as transaction:
+            transaction.define(Table("w", narrow))
+            first = pa.table({"id": pa.array([1], pa.int32()), "price": pa.array(["1.25"]).cast(pa.decimal128(5, 2))})
+            transaction.write("w", Appended(first))
+        with writing(store) as transaction:
+            assert transaction.define(Table("w", wide, widens=True)) == Head(2, 1, 1)
+            third = pa.table({"id": [1 << 40], "price": pa.array(["12345.6789"]).cast(pa.decimal128(9, 4))})
+            transaction.write("w", Appended(third))
+        assert contents(store, "w") == [(1, Decimal("1.2500")), (1 << 40, Decimal("12345.6789"))]
+        assert [change.new for change in changes(store, "w", 1, 2)] == [{"id": 1, "price": Decimal("1.2500")}]
+        with writing(store) as transaction:
+            assert transaction.define(Table("w", narrow, widens=True)).generation == 2
 
     def test_another_key_begins_a_new_generation(self, store: Store) -> None:
         """The key is part of the shape; no key and an empty key are two shapes."""
