@@ -52,7 +52,7 @@ def _unloaded(problems: Iterable[DefinitionError], now: float) -> Iterator[Said]
 
 def _warned(machine: Machine) -> Iterator[Said]:
     """What the last run of a job broke of what it asserts, where that only warns."""
-    asserting = [job for job in machine.catalog.jobs.values() if any(one.is_warning for one in job.asserts)]
+    asserting = [job for job in machine.catalog.jobs.copy().values() if any(one.is_warning for one in job.asserts)]
     if asserting:
         machine.journal.flush()
     for job in asserting:
@@ -90,7 +90,7 @@ def parked_by(machine: Machine) -> dict[str, int]:
     """How many rows each job keeps parked, for the jobs that keep any."""
     held = machine.positions()
     counts = {}
-    for job in machine.catalog.jobs.values():
+    for job in machine.catalog.jobs.copy().values():
         head = held[job.home].heads.get(parked_asset(job.name))
         if head is not None and head.rows:
             counts[job.name] = head.rows

@@ -129,7 +129,7 @@ def _forget(machine: Machine, name: str) -> None:
 def _take_assets(machine: Machine, loaded: Definitions, refused: dict[str, DefinitionError]) -> None:
     kept = {output for name in refused for output in _outputs(machine, name)}
     fresh = {name: asset for name, asset in loaded.assets.items() if name not in kept}
-    machine.catalog.assets.update(fresh)
+    machine.catalog.assets = {**machine.catalog.assets, **fresh}  # another one: others may be going through the old one
     machine.definitions.assets.update(fresh)
     machine.definitions.views.clear()
     machine.definitions.views.update(loaded.views)

@@ -95,7 +95,7 @@ def _relations(machine: Machine, named: list[Asset]) -> tuple[dict[str, str], li
 
 
 def _writer(machine: Machine, asset: Asset) -> Job | None:
-    return next((job for job in machine.catalog.jobs.values() if asset.name in job.outputs), None)
+    return next((job for job in machine.catalog.jobs.copy().values() if asset.name in job.outputs), None)
 
 
 def _columns_of_extract(machine: Machine, asset: Asset) -> tuple[Column, ...]:

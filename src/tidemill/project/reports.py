@@ -94,13 +94,13 @@ def mapping(machine: Machine) -> list[dict[str, Any]]:
     """The object mapping."""
     return [
         {"job": job.name, "inputs": list(job.inputs), "outputs": list(job.outputs), "mode": str(job.mode)}
-        for job in machine.catalog.jobs.values()
+        for job in machine.catalog.jobs.copy().values()
     ]
 
 
 def assets(machine: Machine) -> list[dict[str, Any]]:
     """Every asset, with who writes and who reads it."""
-    jobs = machine.catalog.jobs.values()
+    jobs = machine.catalog.jobs.copy().values()
     listed = []
     for name in machine.catalog.assets:
         asset = shaped(machine, name)
@@ -123,7 +123,7 @@ def assets(machine: Machine) -> list[dict[str, Any]]:
 
 def _readers(machine: Machine, name: str) -> list[str]:
     """The jobs that an asset starts, and the jobs and views that name a view or stand between."""
-    jobs = [job.name for job in machine.catalog.jobs.values() if name in job.inputs]
+    jobs = [job.name for job in machine.catalog.jobs.copy().values() if name in job.inputs]
     named = machine.definitions.named
     return list(dict.fromkeys([*jobs, *(reader for reader in named if name in named[reader])]))
 
@@ -165,7 +165,7 @@ def status(machine: Machine) -> dict[str, Any]:
 
 
 def _jobs(machine: Machine) -> list[Job]:
-    return list(machine.catalog.jobs.values())
+    return list(machine.catalog.jobs.copy().values())
 
 
 def _job_status(machine: Machine, job: Job, progress: Progress | None, now: float) -> dict[str, Any]:

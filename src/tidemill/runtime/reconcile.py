@@ -210,7 +210,7 @@ class Reconciler:
         """The jobs whose results rest on what was changed by hand: they read the outputs, or a damaged mirror."""
         readers = {
             other.name: other
-            for other in self.catalog.jobs.values()
+            for other in self.catalog.jobs.copy().values()
             if other.home is Home.TABLES and other.rebuilds and set(other.inputs) & set(job.outputs)
         }
         readers |= {other.name: other for topic in damaged for other in self._mirroring(topic) if other.rebuilds}
@@ -219,7 +219,7 @@ class Reconciler:
 
     def _mirroring(self, topic: str) -> list[Job]:
         """The jobs that read a topic from its mirror."""
-        jobs = [job for job in self.catalog.jobs.values() if topic in job.inputs and job.home is Home.TABLES]
+        jobs = [job for job in self.catalog.jobs.copy().values() if topic in job.inputs and job.home is Home.TABLES]
         return [job for job in jobs if topic in self.mirrors.needed(job, self.catalog.plan(job))]
 
 
