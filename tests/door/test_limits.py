@@ -32,7 +32,7 @@ from tidemill.server.messages import messages_in
 from tidemill.server.refusals import Busy
 
 TOPIC = Asset("t", AssetKind.TOPIC, id="id")
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "front-door.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "ingest.md"
 
 
 # Their words.

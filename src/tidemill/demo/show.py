@@ -14,14 +14,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
 
-from tidemill.demo import oracle, source, timeline
+from tidemill.demo import mending, oracle, source, timeline
 from tidemill.demo.timeline import Moment
 from tidemill.project.mill import Mill, open_mill
 
@@ -37,7 +37,10 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class Outcome:
-    """What the demo found. `tables` maps each table to its comparison; `hashes` to its hash before and after."""
+    """What the demo found. `tables` maps each table to its comparison; `hashes` to its hash before and after.
+
+    `mended` is what the reconciliation found of the rows that were lost on purpose, `after` every table after it.
+    """
 
     label: str
     changes: Counter[str] = field(default_factory=Counter)
@@ -45,13 +48,16 @@ class Outcome:
     latencies_seconds: list[float] = field(default_factory=list)
     tables: dict[str, oracle.Comparison] = field(default_factory=dict)
     hashes: dict[str, tuple[str, str]] = field(default_factory=dict)
+    mended: mending.Mended | None = None
+    after: dict[str, oracle.Comparison] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
     def is_equal(self) -> bool:
-        """Whether every table was equal, and no hash changed with the modes."""
+        """Whether every table was equal, no hash changed with the modes, and what was lost was found and put back."""
         same = all(before == after for before, after in self.hashes.values())
-        return all(table.equal for table in self.tables.values()) and same
+        tables = [*self.tables.values(), *self.after.values()]
+        return all(table.equal for table in tables) and same and self.mended is not None and self.mended.is_right
 
     def as_json(self) -> dict[str, Any]:
         """The outcome as a JSON value."""
@@ -71,18 +77,22 @@ class Outcome:
                 for name, c in self.tables.items()
             },
             "hashes": {name: {"before": one, "after": other} for name, (one, other) in self.hashes.items()},
+            "reconciled": asdict(self.mended) if self.mended else None,
             "equal": self.is_equal,
             "seconds": round(self.seconds, 3),
         }
 
 
-def run_demo(*, full: bool = False, folder: Path | None = None, say: Say = print) -> Outcome:
-    """Play the history twice, in two sets of modes, and compare. `folder` keeps the project; without it all goes.
+def run_demo(
+    *, full: bool = False, folder: Path | None = None, say: Say = print, dataset: source.Dataset | None = None
+) -> Outcome:
+    """Play the history twice, in two sets of modes, compare, then lose rows and mend them.
 
-    Raises NotFound where the whole year is asked for and not installed.
+    `folder` keeps the project; without it all goes. `dataset` is what is played, by default January 2013, or with `full`
+    the whole year. Raises NotFound where the whole year is asked for and not installed.
     """
     started = time.monotonic()
-    dataset = source.full_year() if full else source.january()
+    dataset = dataset or (source.full_year() if full else source.january())
     with tempfile.TemporaryDirectory(prefix="tidemill-demo-") as scratch:
         outcome = Outcome(dataset.label)
         first = folder or Path(scratch) / "flights"
@@ -101,6 +111,7 @@ def run_demo(*, full: bool = False, folder: Path | None = None, say: Say = print
         for name in oracle.JOBS:
             outcome.hashes[name] = (oracle.table_hash(rows[name]), oracle.table_hash(again[name]))
         _say_hashes(outcome, say)
+        _lose_and_mend(first, expected, outcome, say)
     outcome.seconds = time.monotonic() - started
     verdict = "every table equal" if outcome.is_equal else "NOT EQUAL"
     say(f"Done in {outcome.seconds:.1f} s: {verdict}")
@@ -151,6 +162,19 @@ def _play_at_once(folder: Path, moments: list[Moment], say: Say) -> dict[str, pa
         counts = mill.run()
         say(f"  {counts['runs']} runs, {counts['failed']} failed")
         return _rows(mill, folder)
+
+
+def _lose_and_mend(folder: Path, expected: dict[str, pa.Table], outcome: Outcome, say: Say) -> None:
+    """Lose rows behind the engine's back, let a reconciliation find and mend them, and compare every table again."""
+    lost = mending.lose(folder)
+    say(f"Deleting {lost} rows of {mending.LOST_TABLE} behind the engine's back; reconciling")
+    with open_mill(folder, mode="run") as mill:
+        outcome.mended = mending.mend(mill, lost, say)
+        rows = _rows(mill, folder)
+    for name in oracle.JOBS:
+        outcome.after[name] = oracle.compare(rows[name], expected[name], key=oracle.KEYS[name])
+    unequal = [name for name, found in outcome.after.items() if not found.equal]
+    say(f"  {'NOT equal: ' + ', '.join(unequal) if unequal else f'all {len(outcome.after)} tables equal again'}")
 
 
 def _bursts(moments: Iterable[Moment]) -> Iterator[list[Moment]]:
