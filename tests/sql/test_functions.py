@@ -10,14 +10,22 @@ import pytest
 from tests.sql.data import SCHEMAS
 from tidemill.core.errors import DefinitionError
 from tidemill.sql import analyse, plan
-from tidemill.sql.functions import AGGREGATES, FREE_TABLE_FUNCTIONS, INEXACT, ORDER_BOUND, ORDERED_BY_ARGUMENT, VOLATILE
+from tidemill.sql.functions import (
+    AGGREGATES,
+    EXACT,
+    FREE_TABLE_FUNCTIONS,
+    INEXACT,
+    ORDER_BOUND,
+    ORDERED_BY_ARGUMENT,
+    VOLATILE,
+)
 
 # Volatile by DuckDB's word, but with one outcome for one row: error() raises, and does nothing else.
 HARMLESS = {"error"}
 # Aggregates that DuckDB's own machinery uses; no one can call them with a column.
 INTERNAL = {"combine_aggr", "variant_group_object"}
 # Of these the outcome is the same whatever the order of rows.
-EXACT = AGGREGATES - ORDER_BOUND - ORDERED_BY_ARGUMENT - INEXACT - {"sum", "avg", "mean", "reservoir_quantile"}
+IN_ANY_ORDER = AGGREGATES - ORDER_BOUND - ORDERED_BY_ARGUMENT - INEXACT - {"sum", "avg", "mean", "reservoir_quantile"}
 
 
 @cache
@@ -56,7 +64,7 @@ def test_every_aggregate_of_duckdb_is_known_under_each_of_its_names(name: str) -
         return
     made = plan(query, SCHEMAS, "a.sql")
     assert "aggregates" in made.reason
-    assert ("ORDER BY" in made.canonical) == (name not in EXACT), made.canonical
+    assert ("ORDER BY" in made.canonical) == (name not in IN_ANY_ORDER), made.canonical
 
 
 def test_the_table_functions_that_are_allowed_exist() -> None:
@@ -70,3 +78,12 @@ def test_every_other_table_function_is_refused(name: str) -> None:
         return
     with pytest.raises(DefinitionError):
         analyse(f"select * from {name}('x') as t", "a.sql")
+
+
+def test_functions_that_are_taken_for_exact_never_give_floating_point() -> None:
+    whole = "('TINYINT', 'SMALLINT', 'INTEGER', 'BIGINT', 'HUGEINT', 'UBIGINT', 'UINTEGER', 'BOOLEAN')"
+    others = "('TIMESTAMP', 'TIMESTAMP_MS', 'TIMESTAMP_NS', 'TIMESTAMP WITH TIME ZONE')"  # not to be added up
+    assert set(catalogue(f"function_type = 'scalar' and return_type in {whole}")) >= EXACT
+    assert not EXACT & set(
+        catalogue(f"return_type is null or return_type not in {whole} and return_type not in {others}")
+    )

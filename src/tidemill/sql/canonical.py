@@ -20,6 +20,7 @@ from sqlglot import exp
 from tidemill.sql.bind import bind, quoted
 from tidemill.sql.determine import determine
 from tidemill.sql.outputs import name_outputs, spell_outputs, written
+from tidemill.sql.pivot import write_pivots
 from tidemill.sql.resolve import INPUT, Schemas, name_inputs, resolve
 
 __all__ = ["canonical", "canonical_tree", "spell_inputs", "write"]
@@ -37,6 +38,7 @@ def canonical_tree(
     tree: exp.Query, schemas: Schemas, place: str, line: int = 1, *, keeps_order: bool = False
 ) -> tuple[exp.Query, bool]:
     """The canonical tree over placeholders, and whether every name in it is resolved."""
+    tree = write_pivots(tree, schemas, place, line)
     name_outputs(tree)
     spelling = written(tree, schemas)
     tree, schema = resolve(tree, schemas, place, line)

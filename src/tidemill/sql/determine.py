@@ -24,22 +24,15 @@ from sqlglot.optimizer.annotate_types import annotate_types
 from sqlglot.optimizer.scope import Scope, traverse_scope
 from sqlglot.schema import MappingSchema
 
+from tidemill.sql.exact import is_exact
 from tidemill.sql.functions import INEXACT, ORDER_BOUND, ORDERED_BY_ARGUMENT, name_of
 from tidemill.sql.keys import is_aggregate
 
-__all__ = ["determine", "has_total_order", "is_float"]
+__all__ = ["determine", "has_total_order"]
 
 _TOTAL_ORDER = frozenset("row_number lag lead ntile".split())
 _BY_POSITION = frozenset("first_value last_value nth_value".split()) | ORDER_BOUND
 _ADDING = frozenset("sum avg mean".split())
-# Functions that compute in floating point where their first argument does, and exactly where it does not.
-_LIKE_ARGUMENT = frozenset("round abs trunc floor ceil ceiling".split())
-_FLOATS = (exp.DType.DOUBLE, exp.DType.FLOAT)
-_FLOAT_FUNCTIONS = INEXACT | frozenset(
-    """avg mean sqrt cbrt exp ln log log2 log10 pow power sin cos tan cot asin acos atan atan2 sinh cosh tanh degrees
-    radians pi epoch gamma lgamma jaccard jaro_similarity jaro_winkler_similarity julian median quantile_cont
-    list_avg list_cosine_similarity list_distance list_inner_product regr_r2""".split()
-)
 
 
 def determine(tree: exp.Query, schema: MappingSchema | None, *, keeps_order: bool = False) -> exp.Query:
@@ -60,7 +53,7 @@ def determine(tree: exp.Query, schema: MappingSchema | None, *, keeps_order: boo
         annotate_types(tree, schema=schema, dialect="duckdb")
         _break_window_ties(tree, schema)
     for function in list(tree.find_all(exp.Func)):
-        _order_aggregate(function)
+        _order_aggregate(function, is_resolved=schema is not None)
     for query in tree.find_all(exp.Query):
         _break_limit_ties(query)
     return tree
@@ -211,12 +204,13 @@ def _order_carrier(function: exp.Func) -> exp.Expr | None:
     return parts[-1] if parts else None
 
 
-def _order_aggregate(node: exp.Func) -> None:
+def _order_aggregate(node: exp.Func, *, is_resolved: bool) -> None:
     name = name_of(node)
     if name in _ADDING:
         arguments = _arguments(node)
-        if any(is_float(argument) for argument in arguments) and not _is_in_rows_frame(node):
-            _order_inside(node, arguments)
+        is_exact_sum = not is_resolved or all(is_exact(argument) for argument in arguments)
+        if not is_exact_sum and not _is_in_rows_frame(node):
+            _order_inside(node, _sortable(arguments))
     elif name in INEXACT or name in ORDERED_BY_ARGUMENT or (name in ORDER_BOUND and node.find(exp.Order)):
         _order_inside(node, _sortable(_arguments(node)))
 
@@ -242,24 +236,10 @@ def _arguments(node: exp.Func) -> list[exp.Expr]:
 
 
 def _sortable(arguments: list[exp.Expr]) -> list[exp.Expr]:
-    return [argument for argument in arguments if argument.find(exp.Column)]
-
-
-def is_float(expression: exp.Expr) -> bool:
-    """Whether an expression computes in floating point, as far as the types show; when nothing shows it, it does not."""
-    if isinstance(expression, exp.Cast):
-        return bool(expression.to.is_type(*_FLOATS))
-    if isinstance(expression, exp.Func) and name_of(expression) in _LIKE_ARGUMENT:
-        return is_float(expression.this)
-    if expression.type is not None and expression.is_type(*_FLOATS):
-        return True
-    if isinstance(expression, exp.Div):
-        return True
-    if isinstance(expression, exp.Func) and name_of(expression) in _FLOAT_FUNCTIONS:
-        return True
-    if isinstance(expression, exp.Binary | exp.Unary | exp.Paren | exp.Case | exp.Coalesce | exp.If | exp.Nullif):
-        return any(is_float(part) for part in expression.iter_expressions())
-    return False
+    """What an aggregate is ordered by: its arguments. DuckDB takes no constant there, but an expression of one, and adds
+    equal values up one after the other then."""
+    found = [argument for argument in arguments if argument.find(exp.Column)]
+    return found or [exp.Is(this=argument.copy(), expression=exp.null()) for argument in arguments[:1]]
 
 
 def _break_limit_ties(query: exp.Query) -> None:

@@ -12,6 +12,7 @@ from sqlglot import exp
 
 __all__ = [
     "AGGREGATES",
+    "EXACT",
     "FREE_TABLE_FUNCTIONS",
     "INEXACT",
     "INEXACT_MACROS",
@@ -93,6 +94,18 @@ LISTS: frozenset[str] = frozenset(
     list_where list_resize list_intersect list_zip flatten range generate_series map_keys map_values map_entries
     string_split str_split split string_to_array regexp_split_to_array string_split_regex regexp_extract_all
     array_append array_prepend array_filter array_transform""".split()
+)
+
+# Functions that give whole numbers, whatever their arguments are.
+EXACT: frozenset[str] = frozenset(
+    """array_contains array_has array_has_all array_has_any array_indexof array_length array_position array_unique ascii
+    bit_count bit_length bit_position cardinality century char_length character_length contains damerau_levenshtein
+    date_diff date_sub datediff datesub day dayofmonth dayofweek dayofyear decade editdist3 ends_with epoch_ms epoch_ns
+    epoch_us era factorial gcd get_bit greatest_common_divisor hamming hash hour instr isfinite isinf isnan isodow isoyear
+    lcm least_common_multiple len length length_grapheme levenshtein list_contains list_has list_has_all list_has_any
+    list_indexof list_position list_unique map_contains microsecond millennium millisecond minute mismatches month
+    nanosecond octet_length ord position prefix quarter regexp_full_match regexp_matches second sign signbit starts_with
+    strlen strpos suffix timezone_hour timezone_minute unicode week weekday weekofyear year yearweek""".split()
 )
 
 _KNOWN = AGGREGATES | frozenset(VOLATILE) | FREE_TABLE_FUNCTIONS

@@ -35,6 +35,8 @@ _RESERVED = frozenset(
     ASC DESC TRUE FALSE""".split()
 )
 _NAME_FOLLOWS = (TokenType.ALIAS, TokenType.DOT)
+_TYPES = frozenset(DIALECT.parser_class.TYPE_TOKENS) - {TokenType.INTERVAL}
+_OF_TYPE = (TokenType.R_PAREN, TokenType.NUMBER, TokenType.COMMA)
 _STRINGS = (TokenType.STRING, TokenType.HEREDOC_STRING, TokenType.RAW_STRING)
 
 
@@ -90,7 +92,7 @@ def _refuse_templates(tokens: list[Token], sql: str, place: str, line: int) -> N
 
 def _parse_tokens(tokens: list[Token], sql: str, place: str, line: int) -> exp.Query:
     try:
-        trees = DIALECT.parser().parse(tokens, sql)
+        trees = DIALECT.parser().parse(_with_typed_literals(tokens), sql)
     except ParseError as error:
         raise _parse_failure(error, place, line) from error
     statements = [tree for tree in trees if tree is not None and not isinstance(tree, exp.Semicolon)]
@@ -103,6 +105,39 @@ def _parse_tokens(tokens: list[Token], sql: str, place: str, line: int) -> exp.Q
             mend="write one SELECT" if not statements else "make each a job in a file of its own",
         )
     return _query(statements[0], place, line)
+
+
+def _with_typed_literals(tokens: list[Token]) -> list[Token]:
+    """The tokens with parentheses around `date '2026-01-01'` before `::`, which the parser takes for a cast of the text
+    alone. Returns `tokens` itself where there is nothing of the kind."""
+    found: list[tuple[int, int]] = []
+    for place, token in enumerate(tokens[:-1]):
+        if token.token_type is TokenType.STRING and tokens[place + 1].token_type is TokenType.DCOLON:
+            start = _type_before(tokens, place)
+            if start is not None:
+                found.append((start, place))
+    made = list(tokens) if found else tokens
+    for start, end in reversed(found):
+        made.insert(end + 1, _parenthesis(TokenType.R_PAREN, tokens[end]))
+        made.insert(start, _parenthesis(TokenType.L_PAREN, tokens[start]))
+    return made
+
+
+def _type_before(tokens: list[Token], place: int) -> int | None:
+    """Where the type begins that stands right before a text: `decimal(10, 2) '1.50'`; None where there is none."""
+    start = place - 1
+    if start >= 2 and [token.text.upper() for token in tokens[start - 2 : start + 1]] == ["WITH", "TIME", "ZONE"]:
+        start -= 3
+    if start >= 0 and tokens[start].token_type is TokenType.R_PAREN:
+        while start > 0 and tokens[start].token_type in _OF_TYPE:
+            start -= 1
+        start -= 1
+    return start if start >= 0 and tokens[start].token_type in _TYPES else None
+
+
+def _parenthesis(kind: TokenType, beside: Token) -> Token:
+    text = "(" if kind is TokenType.L_PAREN else ")"
+    return Token(kind, text, beside.line, beside.col, beside.start, beside.end)
 
 
 def _parse_failure(error: ParseError, place: str, line: int) -> DefinitionError:

@@ -182,9 +182,18 @@ select auction, sum(case when channel = 'web' then price end) as web, sum(case w
 from bid group by auction;
 
 -- name: product_of_a_constant
--- defect: the order that product() gets is empty where its argument is a constant, and does not parse
 select category, product(2) as p from auction group by category;
 
 -- name: sum_of_a_constant
--- defect: a decimal literal is taken for a floating point number, and DuckDB does not order by a constant
 select category, sum(1.5) as s from auction group by category;
+
+-- name: sum_of_what_may_be_floating
+-- loose: a, b, c
+select auction, sum(least(score, price)) as a, sum([score, 0.5][1]) as b, sum(0.1e0) as c from bid group by auction;
+
+-- name: average_of_times
+select seller, avg(opened) as middle, count(*) as n from auction group by seller;
+
+-- name: sum_of_decimals_by_a_constant
+-- close: a
+select auction, sum(price * 1.25) as s, avg(price * 2) as a from bid group by auction;

@@ -64,5 +64,4 @@ select 1 as one, 'x' as x, null::integer as nothing, id from person;
 select 7 as seven from auction;
 
 -- name: cast_of_a_literal
--- defect: a typed literal before :: is read as if the cast came first, so the column is a timestamp and no date
 select id, timestamp '2026-01-02 06:00:00'::date as day from person;

@@ -62,9 +62,12 @@ select distinct channel, auction % 5 as m from bid order by m desc nulls first, 
 
 -- name: pivot_statement
 -- rows: 2
--- defect: a PIVOT in FROM ends in an AttributeError
 select * from (pivot (select channel, page, amount from click where channel is not null) on page in ('home', 'cart') using sum(amount) as s, count(*) as n
 group by channel);
+
+-- name: pivot_of_table
+-- rows: 2
+select p.channel, p.home_n, p.cart_n from click pivot (count(*) as n for page in ('home', 'cart') group by channel) p;
 
 -- name: top_of_union
 select kind, id, price from (select 'a' as kind, id, reserve as price from auction union all select 'b', id, price from bid)
