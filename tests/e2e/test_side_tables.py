@@ -209,4 +209,5 @@ def answers(project: Project, *words: str) -> Any:
 def test_words_that_do_not_go_together_are_refused_with_what_to_write(project: Project) -> None:
     shop(project, large=LARGE)
     assert "leave out --dry-run" in answers(project, "large", "--into", "again", "--dry-run")
-    assert "name it: --into TABLE --abandon" in answers(project, "large", "--abandon")
+    for word in (["--abandon"], ["--rate", "5"], ["--from", "2"]):
+        assert f"{word[0]} says nothing here" in answers(project, "large", *word)

@@ -19,7 +19,7 @@ from tidemill.core.errors import NotFound, OperatorError, UserError
 from tidemill.core.event import Defined, Landed, Paused, Requested, Resumed, Ticked
 from tidemill.core.model import Asset, AssetKind, Job, Mode
 from tidemill.core.ports import Head, Receipt, RunRecord
-from tidemill.project import letters, living, querying, reconciling, replaying, reports, sides, wiring
+from tidemill.project import letters, living, querying, reconciling, redelivering, replaying, reports, sides, wiring
 from tidemill.project.alarms import alarms
 from tidemill.project.checking import drop_contradictions
 from tidemill.project.loading import load
@@ -309,15 +309,30 @@ class Mill(ServedMachine):
         start: str = "",
         into: str = "",
         is_dry: bool = False,
+        rate: float = 0.0,
         is_abandoned: bool = False,
         progress: Progress | None = None,
     ) -> Json:
         """Do again what a job did, with its present code."""
-        if into and is_abandoned:
-            return replaying.abandon_side(self.machine, job, into)
+        found = self._job(job)
         if into:
             with self._going.one_of(job):
+                if is_abandoned:
+                    return replaying.abandon_side(self.machine, job, into)
                 return replaying.into(self.machine, job, into, start, progress)
+        if found.is_outside:
+            with self._going.one_of(job):
+                if is_abandoned:
+                    return redelivering.abandon_delivery(self.machine, found)
+                return redelivering.deliver_again(
+                    self.machine, found, start, is_dry=is_dry, rate=rate, progress=progress
+                )
+        if start or rate or is_abandoned:
+            word = "--from" if start else "--rate" if rate else "--abandon"
+            raise UserError(
+                f"job `{job}` keeps a table, which is made anew whole: {word} says nothing here",
+                mend="replay it into a side table (--into TABLE)",
+            )
         if is_dry:
             reconciling.check_replayable(self.machine, job)
             return reconciling.reconcile(self.machine, job, progress=progress)
@@ -395,7 +410,7 @@ class Mill(ServedMachine):
         """Apply the definitions that wait for it, and let held runs go: exactly the ranges that were pinned."""
         applied = living.apply_pending(self.machine)
         held = reports.release(self.machine)
-        for name in held:
+        for name in held:  # of a replay nobody but itself knows
             self.machine.loop.post(Resumed(name, self.machine.clock.now()))
         return {"applied": applied, "released": held}
 

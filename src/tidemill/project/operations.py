@@ -105,6 +105,7 @@ class Operations(Protocol):
         start: str = "",
         into: str = "",
         is_dry: bool = False,
+        rate: float = 0.0,
         is_abandoned: bool = False,
         progress: Progress | None = None,
     ) -> Json:
@@ -113,6 +114,9 @@ class Operations(Protocol):
 
         `into` makes a side table instead, from `start` on (an offset or a time), and answers also
         `{state, into, rows, parked, inputs}`; a state "paused" goes on when asked again. `is_abandoned` lets it go.
+        Of a job that acts outside the recorded runs are delivered again, with their keys: at most `rate` rows a second
+        (0: no limit); it answers also `{state, rows, error}`, state "held" where `apply` is to let it go; with `is_dry`
+        `{job, runs, rows, held, keys}`.
         """
 
     def replay_dead(self, ids: Sequence[str]) -> Json:

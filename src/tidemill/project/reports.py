@@ -28,6 +28,7 @@ from tidemill.engines.duckdb import DuckDBEngine
 from tidemill.project.alarms import alarms, parked, parked_by, rejected_files
 from tidemill.project.judging import readiness
 from tidemill.project.wiring import Machine
+from tidemill.runtime.again import replay_of
 from tidemill.runtime.gate import LetGo
 from tidemill.runtime.parking import standing
 
@@ -402,7 +403,15 @@ def release(machine: Machine) -> list[str]:
             machine.ledger.note("released", name, pinned[name])
         if late or is_pinned or job.phase is Phase.HELD:
             released.append(name)
-    return released
+    return [*released, *_release_replays(machine, progress)]
+
+
+def _release_replays(machine: Machine, progress: Mapping[str, Progress]) -> list[str]:
+    """Let go the replays that wait: exactly the runs that were chosen."""
+    going = {name: known for name, known in progress.items() if name == replay_of(name.partition("@")[0])}
+    waiting = {name: known.version for name, known in going.items() if known.pinned is not None}
+    machine.ledger.note_all("released", waiting)
+    return list(waiting)
 
 
 def _late(machine: Machine, job: JobState) -> LetGo:

@@ -27,6 +27,7 @@ from tidemill.core.model import Home, Job, Materialized
 from tidemill.core.orchestrate import on_cursor
 from tidemill.core.ports import Head, Progress, Reader, Store, Transaction, Work
 from tidemill.runtime.catalog import Catalog
+from tidemill.runtime.delivered import record
 from tidemill.runtime.derived import DerivedReader
 from tidemill.runtime.gate import Opening, gated_inputs, release, released_positions
 from tidemill.runtime.mirror import Mirrors
@@ -84,21 +85,42 @@ class Outside:
     def perform(self, start: Start, run: str, pin: Pin | None = None) -> Done:
         """Pin (unless that is done), act, settle. Raises what the effect raised; the pin stands for the next attempt."""
         job = self.catalog.jobs[start.job]
-        plan = self.catalog.plan(job)
-        self.mirrors.prepare(job, plan)
-        with _Readers(self.catalog, self.stores, frozenset(self.mirrors.needed(job, plan))) as reader:
+        with self._reading(job) as reader:
             pinned, generations = pin or self.pin([start], reader)[start.job]
-            opening, ranges = self._opening(job, start, pinned), dict(pinned.pinned or {})
-            shown: Snapshot | DerivedReader = reader
-            if job.gate is not None:
-                shown = DerivedReader(self.catalog, job, reader, pinned.opens)
-                ranges = shown.ranges(ranges)
-            work = Work(job, plan, ranges, run, attempt=start.attempt, value=_value(opening))
+            opening = self._opening(job, start, pinned)
+            work, shown = self._work(job, pinned, run, reader, start.attempt)
             key = pinned_key(pinned)
             self._check_hold(work, key, shown)
             versions = self._act(work, shown, key)
         progress = _settled(job, start, run, pinned, generations, is_last=opening.is_last)
         return self._settle(_Ending(job, opening, pinned, progress, versions))
+
+    def again(self, job: Job, pinned: Progress, run: str) -> None:
+        """Act once more as a recorded run did: its range, its value, its key; nothing is settled (`replay`)."""
+        with self._reading(job) as reader:
+            work, shown = self._work(job, pinned, run, reader)
+            self._act(work, shown, pinned_key(pinned))
+
+    def touched(self, job: Job, pinned: Progress) -> int:
+        """How many rows a recorded run touches outside."""
+        with self._reading(job) as reader:
+            return self._touched(*self._work(job, pinned, "", reader))
+
+    def _reading(self, job: Job) -> _Readers:
+        plan = self.catalog.plan(job)
+        self.mirrors.prepare(job, plan)
+        return _Readers(self.catalog, self.stores, frozenset(self.mirrors.needed(job, plan)))
+
+    def _work(
+        self, job: Job, pinned: Progress, run: str, reader: Snapshot, attempt: int = 1
+    ) -> tuple[Work, Snapshot | DerivedReader]:
+        """The work that was pinned, and what it may see."""
+        ranges, value = dict(pinned.pinned or {}), next(iter(pinned.opens), "")
+        shown: Snapshot | DerivedReader = reader
+        if job.gate is not None:
+            shown = DerivedReader(self.catalog, job, reader, pinned.opens)
+            ranges = shown.ranges(ranges)
+        return Work(job, self.catalog.plan(job), ranges, run, attempt=attempt, value=value), shown
 
     def _opening(self, job: Job, start: Start, pinned: Progress) -> Opening:
         """What the pinned run releases; the start knows whether that is all, unless it was decided before the pin."""
@@ -170,11 +192,7 @@ class Outside:
             return
         if self.is_released(key):
             return
-        touched = sum(
-            len(row_ids(reader.read(Slice(asset, from_, to, Images.CHANGES))))
-            for asset, (from_, to) in work.ranges.items()
-            if self.catalog.is_rows(asset)
-        )
+        touched = self._touched(work, reader)
         if touched > job.hold_above:
             value = f" for {work.value}" if work.value else ""
             raise RunWaits(
@@ -182,6 +200,13 @@ class Outside:
                 mend=f"look at it with `tidemill explain {job.name}`, then let exactly this range go with "
                 f"`tidemill apply`",
             )
+
+    def _touched(self, work: Work, reader: Snapshot | DerivedReader) -> int:
+        return sum(
+            len(row_ids(reader.read(Slice(asset, from_, to, Images.CHANGES))))
+            for asset, (from_, to) in work.ranges.items()
+            if self.catalog.is_rows(asset)
+        )
 
     def _settle(self, mine: _Ending) -> Done:
         """Settle a run, with all others that wait for it: the first to get the turn commits for everyone."""
@@ -231,6 +256,8 @@ def _write(one: _Ending, transaction: Transaction) -> int:
     """Write what a run's success changes; returns how many outputs have another version."""
     if one.opening.values:
         release(transaction, one.job, one.opening)
+    if one.job.is_outside:
+        record(transaction, one.job, one.pinned, one.progress)
     changed = sum(_touch(transaction, name, one.versions.get(name, one.progress.run)) for name in one.job.outputs)
     transaction.settle(one.progress, one.pinned)
     return changed
@@ -241,10 +268,6 @@ def _shown_before(opening: Opening, released: Mapping[str, Mapping[str, int]]) -
     return {
         value: {asset: released.get(asset, {}).get(value, 0) for asset in opening.positions} for value in opening.values
     }
-
-
-def _value(opening: Opening) -> str:
-    return opening.values[0] if opening.values else ""
 
 
 def _settled(

@@ -46,7 +46,7 @@ ARGUMENTS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "query": {"sql": str},
     "reconcile": {"name": str, "repair": bool, "against": str},
     "remove_key": {"key": str},
-    "replay": {"job": str, "start": str, "into": str, "is_dry": bool, "is_abandoned": bool},
+    "replay": {"job": str, "start": str, "into": str, "is_dry": bool, "rate": (int, float), "is_abandoned": bool},
     "replay_dead": {"ids": list},
     "resume": {"job": str, "start": str},
     "retry": {"job": str},

@@ -97,11 +97,12 @@ class RemoteMill:
         start: str = "",
         into: str = "",
         is_dry: bool = False,
+        rate: float = 0.0,
         is_abandoned: bool = False,
         progress: Progress | None = None,
     ) -> Json:
         """See Operations."""
-        said = {"job": job, "start": start, "into": into, "is_dry": is_dry, "is_abandoned": is_abandoned}
+        said = {"job": job, "start": start, "into": into, "is_dry": is_dry, "rate": rate, "is_abandoned": is_abandoned}
         return self._followed("replay", progress, said)
 
     def replay_dead(self, ids: Sequence[str]) -> Json:

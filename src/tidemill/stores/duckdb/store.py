@@ -129,6 +129,11 @@ class DuckDBStore:
         held = self._site.known.tables.get(asset)
         return held.offset if held is not None else 0
 
+    def floor(self, asset: str) -> int:
+        """The offset up to which the asset's history is gone."""
+        held = self._site.known.tables.get(asset)
+        return held.floor if held is not None else 0
+
     def belonging(self, asset: str, parents: Sequence[str]) -> Any:
         """The current rows that belong to these input rows, their identity first, as an Arrow table."""
         held = self._site.known.tables[asset]
