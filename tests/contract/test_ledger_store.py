@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from tests.stores.sqlite.ledger import ndjson, topic
 from tidemill.core.ports import Store
 from tidemill.stores.sqlite import SQLiteStore
 from tidemill.testing.contract import StoreContract
 from tidemill.testing.contract.making import STATEMENTS, WIDENING
+from tidemill.testing.contract.probe import COLUMNS
 
 
 class TestSQLiteStoreInAFile(StoreContract):
@@ -26,6 +28,12 @@ class TestSQLiteStoreInAFile(StoreContract):
         assert isinstance(store, SQLiteStore)
         store.close()
         return SQLiteStore(store.path)
+
+    def topic(self, store: Store, *ids: int) -> str:
+        assert isinstance(store, SQLiteStore)
+        for id_ in ids:
+            store.append(topic(*COLUMNS), ndjson({"id": id_, "name": f"n{id_}"}))
+        return "t"
 
     def twin(self, store: Store) -> Store:
         assert isinstance(store, SQLiteStore)

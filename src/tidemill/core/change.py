@@ -197,11 +197,13 @@ class Appended:
     """New rows; nothing that exists changes. Row identity = `PARENT` and `ORDINAL`, which must be new.
 
     Where `head` is given it becomes the head (mirrors), and rows with an `OFFSET` column keep those offsets.
-    Where `rows` has a `RID` column it names the rows itself.
+    Where `rows` has a `RID` column it names the rows itself. `expired` (mirrors): what was recorded at or below this
+    offset has expired before it could be copied, and never comes.
     """
 
     rows: ArrowStream | Statement
     head: int | None = None
+    expired: int = 0
 
 
 @dataclass(frozen=True, slots=True)

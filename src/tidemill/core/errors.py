@@ -15,6 +15,7 @@ __all__ = [
     "Conflict",
     "ContractViolation",
     "DefinitionError",
+    "Expired",
     "Fenced",
     "InvariantError",
     "JobFailed",
@@ -79,6 +80,16 @@ class StorageFull(OperatorError):
 
 class StateCorrupt(OperatorError):
     """A stored state contradicts itself, such as a cursor beyond its head: the job stops, it never counts as zero."""
+
+
+class Expired(OperatorError):
+    """Rows that are needed are gone, because their retention is over: what was computed without them would be wrong.
+
+    `asset` is whose rows they were, `offset` up to where they are gone.
+    """
+
+    asset: str = ""
+    offset: int = 0
 
 
 class StateTooNew(OperatorError):

@@ -166,7 +166,7 @@ class Asset:
     """Something that changes and is tracked: a topic, table, file set, view, extract, or a thing held elsewhere.
 
     `complete` maps a partition column to the members that make one value complete: a tuple of literals, or the
-    text `asset.column`. `options` are reader options of the format (for csv: `delimiter`, `null`, `encoding`, ...).
+    text `asset.column`. What is older than `retention_seconds` may be forgotten (0: nothing is). `options` are reader options of the format (for csv: `delimiter`, `null`, `encoding`, ...).
     """
 
     name: str
@@ -187,6 +187,7 @@ class Asset:
     sql: str = ""
     every_seconds: float = 0.0
     dedup_window_seconds: float = 7 * 86_400.0
+    retention_seconds: float = 0.0
     freshness_seconds: float = 0.0
     description: str = ""
     owner: str = ""

@@ -53,11 +53,13 @@ class Head:
     """The end of an asset's log: the offset of its last change, within one generation of the log.
 
     A generation ends when the asset's columns change; offsets go on counting. `rows` is how many rows there are now.
+    Rows recorded at or below `expired` are gone, because their retention is over (`Store.expire`).
     """
 
     offset: int = 0
     generation: int = 1
     rows: int = 0
+    expired: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class Reader(Protocol):
         Columns: `_rid` (text), `_offset` (bigint), for `CHANGES` also `_weight` (tinyint), then the asset's columns.
         `STATE`: rows as they are at `part.to`. `CHANGES`: the consolidated change set of (from_, to].
         `ADDED`: only its new images. Raises StateCorrupt where `to` is beyond the head or history below the
-        trimmed floor is asked for.
+        trimmed floor is asked for; Expired where rows that have expired belong to the slice.
         """
 
 
@@ -188,6 +190,15 @@ class Store(Protocol):
 
     def trim(self, asset: str, below: int) -> int:
         """Forget images that ended at or below this offset; returns how many. Never changes the current rows."""
+
+    def expire(self, asset: str, below: int) -> int:
+        """Forget what was recorded at or below this offset, because its retention is over; returns how many.
+
+        Of append topics and their mirrors the rows themselves go: from the oldest on, never one above `below`, a few below
+        it may stay (a topic forgets whole blocks). That is no change: no offset is spent, and readers beyond it hear of
+        nothing. `Head.expired` says how far it went; a slice that such rows belong to raises Expired from then on.
+        Anything else is trimmed. One commit; idempotent; nobody waits for it but other commits.
+        """
 
     def drop(self, *, assets: Sequence[str] = (), jobs: Sequence[str] = ()) -> None:
         """Forget assets (rows and logs) and jobs (progress and their internal assets) in one transaction."""
@@ -307,7 +318,8 @@ class Plan:
 
     `columns` and `key` shape the output table; `reason` says why a SQL job is not row-wise. `is_mirrored` asks for the
     topics among the inputs to be read from their typed mirrors in the tables store. `tables` gives the shapes of the
-    internal assets (`JOB@...`) that the engine writes beside the outputs. `detail` is what the engine itself knows of the
+    internal assets (`JOB@...`) that the engine writes beside the outputs. `history` names the inputs all of whose rows the
+    plan may have to read again, each with the reason; of the others it reads what is new. `detail` is what the engine itself knows of the
     plan; nobody else reads it.
     """
 
@@ -318,6 +330,7 @@ class Plan:
     statement: str = ""
     is_mirrored: bool = False
     tables: Mapping[str, Table] = field(default_factory=dict)
+    history: Mapping[str, str] = field(default_factory=dict)
     detail: object | None = None
 
 

@@ -22,7 +22,7 @@ from tidemill.core.errors import DefinitionError, UserError
 from tidemill.core.model import Asset, Column, Home, Job, Materialized
 from tidemill.core.ports import Plan, Reader, Work
 from tidemill.engines import kept
-from tidemill.engines.stages import Chooser, Layout, Maintenance, described, lay_out, statements, summary
+from tidemill.engines.stages import Chooser, Layout, Maintenance, described, lay_out, needed, statements, summary
 from tidemill.engines.stages.maintain import Evaluating
 from tidemill.sql import SqlPlan, plan
 
@@ -67,13 +67,14 @@ class DuckDBEngine:
     def plan(self, job: Job, inputs: Mapping[str, Asset]) -> Plan:
         """Decide how the job is maintained: as it is kept, or compiled now. Raises DefinitionError."""
         if self._plans is None:
-            return self._compiled(job, inputs)
+            made = self._compiled(job, inputs)
+            return replace(made, history=_history(made, inputs))
         name = kept.name_of(job, inputs, self._views())
         found = kept.read(self._plans.get(job.name, name))
         if found is None:
             found = self._compiled(job, inputs)
             self._plans.put(job.name, name, kept.written(found))
-        return found
+        return replace(found, history=_history(found, inputs))
 
     def _compiled(self, job: Job, inputs: Mapping[str, Asset]) -> Plan:
         schemas = {name: _schema(asset) for name, asset in inputs.items()}
@@ -197,6 +198,13 @@ def _lines_before(text: str, message: str) -> int:
     about = _ABOUT.search(message)
     found = re.search(rf"\b{re.escape(about[1] or about[2] or about[3])}\b", text, re.IGNORECASE) if about else None
     return text.count("\n", 0, found.start()) if found else max(0, len(text) - len(text.lstrip("\n")))
+
+
+def _history(plan: Plan, inputs: Mapping[str, Asset]) -> Mapping[str, str]:
+    """The inputs whose rows are read again."""
+    if isinstance(plan.detail, Layout):
+        return needed(plan.detail.stages)
+    return dict.fromkeys(inputs, "it is computed over all rows") if plan.kind == "recompute" else {}
 
 
 def _schema(asset: Asset) -> dict[str, str] | None:

@@ -15,6 +15,7 @@ from tidemill.core.change import Slice
 from tidemill.core.errors import DefinitionError
 from tidemill.core.model import Asset, AssetKind
 from tidemill.project.judging import overdue
+from tidemill.project.retention import alarms_of
 from tidemill.project.wiring import Machine
 from tidemill.runtime.landing import landings_asset
 from tidemill.runtime.parking import parked_asset
@@ -32,7 +33,7 @@ def alarms(machine: Machine) -> list[Said]:
     """The alarms that stand: `{kind, job, reason, at}`; `job` is "" where it is about an asset or a file."""
     told: dict[tuple[str, str], Said] = {}
     unloaded = _unloaded(machine.definitions.problems, machine.clock.now())
-    for said in (*_noticed(machine), *unloaded, *_data(machine), *_warned(machine)):
+    for said in (*_noticed(machine), *unloaded, *_data(machine), *_warned(machine), *alarms_of(machine)):
         told.setdefault((said["kind"], said["reason"]), said)
     return list(told.values())
 

@@ -120,7 +120,7 @@ WORDS: Mapping[str, Word] = {
     "semantics": Word("semantics", partial(choice, Semantics), (AssetKind.TOPIC,)),
     "version": Word("version", text, (AssetKind.TOPIC,)),
     "dedup_window": Word("dedup_window_seconds", duration, (AssetKind.TOPIC,)),
-    "retention": Word("", positive_duration, (AssetKind.TOPIC,)),
+    "retention": Word("retention_seconds", positive_duration, (AssetKind.TOPIC,)),
     "tracking": Word("", _tracking, (AssetKind.TOPIC,)),
     "cloudevents": Word("", _flag, (AssetKind.TOPIC,)),
     "hooks": Word("", _flag, (AssetKind.TOPIC,)),

@@ -20,6 +20,7 @@ from tidemill.engines.python import PythonEngine
 from tidemill.project.asserting import unfit
 from tidemill.project.definitions import Definitions
 from tidemill.project.loading import load
+from tidemill.project.retention import why_all
 from tidemill.project.sqljobs import written
 from tidemill.runtime.catalog import Catalog
 from tidemill.sql import analyse
@@ -66,6 +67,7 @@ def _unplannable(loaded: Definitions, store: DuckDBStore) -> list[DefinitionErro
         try:
             plan = catalog.plan(job)
             problems |= {str(found): found for found in unfit(job, plan, store.describe)}
+            loaded.warnings += _held_back(catalog, job)
         except KeyError:
             continue  # what it reads, or what that is made of, is not there: loading has said so
         except TidemillError as error:
@@ -74,6 +76,19 @@ def _unplannable(loaded: Definitions, store: DuckDBStore) -> list[DefinitionErro
             broken |= {job.name} & set(loaded.views)
     python.close()
     return list(problems.values())
+
+
+def _held_back(catalog: Catalog, job: Job) -> Iterator[DefinitionError]:
+    """The topics whose retention a job makes impossible, because it needs all their rows."""
+    for name in job.inputs if job.name in catalog.jobs else ():
+        topic = catalog.assets[name]
+        reason = why_all(catalog, job, name) if topic.retention_seconds and catalog.is_append_topic(name) else ""
+        if reason:
+            yield DefinitionError(
+                f"job {job.name} needs all rows of {name} ({reason}), so nothing of {name} expires as long as it is there",
+                place=str(job.place),
+                mend=f"let it read a table that a job makes of {name} from what is new, or take the retention of {name} away",
+            )
 
 
 def _views(loaded: Definitions) -> Iterator[Job]:

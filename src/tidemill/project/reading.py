@@ -76,8 +76,15 @@ def changes(machine: Machine, name: str, from_: int, limit: int) -> tuple[Iterat
             raise UserError(f"{name} has no offset {from_} yet: it ends at {head}", mend=f"ask from {head}")
         if from_ == head:
             return iter(()), head
+        expired = reader.head(name).expired
+        if 0 < from_ < expired:
+            raise Gone(
+                f"the events of {name} up to offset {expired} have expired",
+                mend=f"go on from {expired}, or begin again from 0, which is what is left",
+            )
         to = min(head, from_ + limit) if from_ else head
-        part = Slice(name, from_, to, Images.CHANGES if from_ else Images.STATE)
+        left = Slice(name, expired, head, Images.ADDED) if expired else Slice(name, 0, head)
+        part = Slice(name, from_, to, Images.CHANGES) if from_ else left
         return _as_changes(reader.read(part), asset), to
     except StateCorrupt as error:
         raise Gone(f"the changes of {name} after {from_} are trimmed away", mend="begin again from 0") from error

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from tidemill.connectors.extract import reading
-from tidemill.core.errors import OperatorError, UserError
+from tidemill.core.errors import Expired, UserError
 from tidemill.core.event import Landed, Resumed
 from tidemill.core.model import Asset, Job
 from tidemill.core.orchestrate import Phase
@@ -23,6 +23,7 @@ from tidemill.core.ports import RunRecord
 from tidemill.project import querying
 from tidemill.project.operations import Json, Progress
 from tidemill.project.reports import found, plain
+from tidemill.project.retention import expired_inputs
 from tidemill.project.wiring import Machine
 from tidemill.runtime.compare import Comparison, Sides, compare
 from tidemill.runtime.reconcile import Reconciled, Reconciler, doubted
@@ -53,7 +54,8 @@ def reconcile(
     else:
         run = f"{int(machine.clock.now() * 1000):011x}-repair{next(_numbers)}"
         began = machine.clock.now()
-        done = reconciler.repair(job, run, told)
+        with machine.forgetting:  # a reader that is to be made anew needs what it reads
+            done = reconciler.repair(job, run, told)
         if done.repaired:
             _report(machine, job, done, run, began)
             _tell(machine, done)
@@ -75,8 +77,7 @@ def writer_of(machine: Machine, name: str) -> Job:
 
 
 def check_replayable(machine: Machine, name: str, *, is_beside: bool = False) -> Job:
-    """The job, where its result can be made anew, in place or beside. Raises UserError, or OperatorError where history
-    is gone."""
+    """The job, where its result can be made anew, in place or beside. Raises UserError, or Expired where history is gone."""
     job = found(machine.definitions.jobs, name, "job")
     if not is_beside and (job.is_outside or not job.rebuilds):
         what = "acts outside" if job.is_outside else "writes a topic, which only grows"
@@ -87,21 +88,22 @@ def check_replayable(machine: Machine, name: str, *, is_beside: bool = False) ->
     state = machine.loop.state.jobs.get(name)
     if state is not None and state.phase is Phase.PAUSED:
         raise UserError(f"job `{name}` is paused", mend=f"tidemill resume {name}, then replay it")
-    gone = [
-        asset for asset in job.inputs if machine.ledger.floor(asset) and not machine.catalog.assets[asset].can_retract
-    ]
-    if gone:
-        raise OperatorError(
-            f"the history of `{gone[0]}` has expired up to offset {machine.ledger.floor(gone[0])}, "
-            f"so `{name}` cannot be made anew without losing rows",
-            mend="nothing was changed",
+    for asset, offset in expired_inputs(machine.ledger.positions().heads, job).items():
+        raise Expired(
+            f"the history of `{asset}` has expired up to offset {offset}, so `{name}` cannot be made anew without losing rows",
+            mend="nothing was changed: the table goes on from what it has counted",
         )
     return job
 
 
 def begin_anew(machine: Machine, name: str) -> None:
     """Let the job's next run make its result anew, durably: the rows stay until that run commits the difference."""
-    job = check_replayable(machine, name)
+    with machine.forgetting:
+        _begin_anew(machine, check_replayable(machine, name))
+
+
+def _begin_anew(machine: Machine, job: Job) -> None:
+    name = job.name
     transaction = machine.stores[job.home].begin()
     try:
         before = transaction.progress(name)

@@ -23,6 +23,7 @@ from tidemill.core.model import Asset, AssetKind, Home
 from tidemill.core.ports import Progress
 from tidemill.project import living, wiring
 from tidemill.project.loading import load
+from tidemill.project.retention import forget_expired
 from tidemill.project.toml import FILE
 from tidemill.project.wiring import Machine
 from tidemill.runtime.stability import DELAY_SECONDS
@@ -168,6 +169,7 @@ class Watch:
         machine = self._machine
         self._has_other_assets = True
         self._unsettled.update(asset.name for asset in self._files())
+        forget_expired(machine)  # which time brings about, and no commit
         seen = machine.stamp()
         if seen == self._seen:
             return
@@ -213,13 +215,15 @@ def _needed_from(progress: Progress | None, asset: str) -> int:
 
 
 def keep_house(machine: Machine) -> int:
-    """Trim table logs below their slowest readers (rule 27), and the logs of old runs; returns how many images went.
+    """Trim table logs below their slowest readers (rule 27), forget what has expired of topics, and the logs of old runs;
+    returns how many images and events went.
 
     What stages have cost is noted, and plans of jobs that are gone are forgotten.
     """
     machine.logs.trim()
     machine.keep_costs()
     machine.plans.keep_only(machine.catalog.jobs)
+    trimmed = forget_expired(machine)
     progress = {**machine.tables.positions().progress, **machine.ledger.positions().progress}
     readers: dict[str, list[int]] = {}
     gated: set[str] = set()
@@ -229,7 +233,6 @@ def keep_house(machine: Machine) -> int:
             readers.setdefault(read, []).append(_needed_from(known, read))
             if job.gate is not None:
                 gated.add(read)
-    trimmed = 0
     for name, asset in machine.catalog.assets.items():
         head = machine.loop.state.head(name)
         if asset.home is Home.TABLES and head and name not in gated:

@@ -15,6 +15,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from tidemill.connectors.files import FilesSource
@@ -86,6 +87,8 @@ class Machine:
     ticker: Ticker
     landings: dict[str, Landing] = field(default_factory=dict)
     pending: dict[str, Job | None] = field(default_factory=dict)
+    forgetting: Lock = field(default_factory=Lock)
+    """Held while what has expired is forgotten, and while somebody decides that it is still needed."""
 
     @property
     def stores(self) -> dict[Home, SQLiteStore | DuckDBStore]:

@@ -159,9 +159,13 @@ class Mirrors:
             if not head:
                 # It is a mirror from the start: cursors of readers of the topic itself may stand beyond its head.
                 transaction.write(topic, Replaced(table_of(_NOTHING, []), [], head=0))
-            # With other columns it begins anew, and empty: all of the topic is copied again.
+            # With other columns it begins anew, and empty: all of the topic is copied again that has not expired.
             end = min(head, have + most) if most and not is_anew else head
-            for low in range(0 if is_anew else have, end, COPY_CHANGES):
+            begin, expired = 0 if is_anew else have, reader.head(topic).expired
+            if begin < expired:
+                transaction.write(topic, Appended(table_of(_NOTHING, []), head=max(expired, have), expired=expired))
+                begin = expired
+            for low in range(begin, end, COPY_CHANGES):
                 high = min(low + COPY_CHANGES, end)
                 if is_upsert:
                     changes = as_table(reader.read(Slice(topic, low, high, Images.CHANGES)))

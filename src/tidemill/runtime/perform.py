@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from tidemill.core import pace
 from tidemill.core.change import ArrowStream, Images, Output, Shaped, Slice, Statement
-from tidemill.core.errors import RunCancelled
+from tidemill.core.errors import Expired, RunCancelled
 from tidemill.core.event import Start
 from tidemill.core.model import AssetKind, Column, Home, Job
 from tidemill.core.orchestrate import on_cursor
@@ -149,8 +149,11 @@ class Performer:
         job = self.catalog.jobs[start.job]
         plan = self.catalog.plan(job)
         with self._snapshot(job, plan, transaction, catches_up) as snapshot:
-            performed = _Run(self.catalog, job, plan, start, run, transaction, snapshot, parking or Parking())
-            done = performed.perform(self._evaluate(job, transaction) if job.asserts and not is_trial else None)
+            performing = _Run(self.catalog, job, plan, start, run, transaction, snapshot, parking or Parking())
+            try:
+                done = performing.perform(self._evaluate(job, transaction) if job.asserts and not is_trial else None)
+            except Expired as error:
+                raise _in_words(error, job, plan, performing.before) from error
         self.check_cancelled(run)
         return done
 
@@ -245,6 +248,7 @@ class _Run:
     transaction: Transaction
     snapshot: Snapshot
     parking: Parking
+    before: Progress | None = None
 
     def taken(self) -> Taken:
         """What this run takes: over the whole (rebuilds, gates) every row that it reads counts as taken."""
@@ -262,7 +266,7 @@ class _Run:
 
     def perform(self, evaluate: Evaluate | None) -> Done:
         """All steps but the commit; with `evaluate`, what the job asserts is checked."""
-        before = self.transaction.progress(self.job.name)
+        self.before = before = self.transaction.progress(self.job.name)
         heads = self._heads()
         ranges = self._ranges(before, heads)
         rebuilds = self._is_rebuild(before, heads)
@@ -459,6 +463,27 @@ class _Run:
             before.served_at if rebuilds and before is not None and not self.start.takes_news else self.start.at,
             succeeded=was or (took and not self.parking.is_everything),
         )
+
+
+def _in_words(error: Expired, job: Job, plan: Plan, before: Progress | None) -> Expired:
+    """The same, with what the job needs the rows for, and what a person can do."""
+    needs = plan.history.get(error.asset, "")
+    is_changed = before is not None and before.run and job.rebuilds and before.version != job.version
+    what, mend = "needs all of its rows", "let it read a table that a job makes of what is new, and that keeps its rows"
+    if is_changed:
+        what = "was changed, so that its result has to be made anew"
+        mend = "put its former definition back, and it goes on; or give the new one another name"
+    elif needs:
+        what = f"needs all of its rows ({needs})"
+    elif before is None or not before.run:
+        what = "would begin with it"
+        mend = f"to begin with what is left: tidemill resume {job.name} --from {error.offset}"
+    told = Expired(
+        f"job `{job.name}` {what}, but the history of `{error.asset}` has expired up to offset {error.offset}",
+        mend=mend,
+    )
+    told.asset, told.offset = error.asset, error.offset
+    return told
 
 
 def _by_input(parked: Iterable[ParkedRow]) -> dict[str, tuple[str, ...]]:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 from tidemill.core.change import ORDINAL, PARENT, RID, ArrowStream, Output, Replaced, Slice, Statement
-from tidemill.core.errors import InvariantError, UserError
+from tidemill.core.errors import Expired, InvariantError, UserError
 from tidemill.core.model import Column, Home, Job, Materialized
 from tidemill.core.ports import Head, Plan, Progress, Reader, Store
 from tidemill.runtime.catalog import Catalog
@@ -176,6 +176,8 @@ class Reconciler:
         """Write what makes it right; returns the readers whose results are doubted from now on."""
         transaction = cast(Mending, at.tables)
         damaged = [topic for topic, comparison in found.mirrors.items() if not comparison.is_equal]
+        readers = self._readers(job, damaged)
+        self._check_rebuildable(readers, at.ledger)
         for topic in damaged:
             self.mirrors.refill(topic, transaction, self._stops(topic, transaction))
         plan = self.catalog.plan(job)
@@ -193,9 +195,20 @@ class Reconciler:
             transaction.write(asset, output)
         return {
             reader.name: known
-            for reader in self._readers(job, damaged)
+            for reader in readers
             if (known := transaction.progress(reader.name)) is not None and not known.version.endswith(DOUBTED)
         }
+
+    def _check_rebuildable(self, readers: Iterable[Job], ledger: Reader) -> None:
+        """Raise Expired where a reader that would be made anew cannot be."""
+        for reader in readers:
+            for name in reader.inputs:
+                if self.catalog.is_append_topic(name) and (expired := ledger.head(name).expired):
+                    raise Expired(
+                        f"`{reader.name}` reads what would be repaired and would have to be made anew, but the history of "
+                        f"`{name}` has expired up to offset {expired}",
+                        mend="nothing was changed; mend what the rows are made from, so that they come as changes",
+                    )
 
     def _stops(self, topic: str, transaction: Mending) -> list[int]:
         """The positions at which the mirror of a topic is read."""

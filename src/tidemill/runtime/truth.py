@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 
 from tidemill.core.change import OFFSET, RID, ArrowStream, Images, Output, Slice, Statement
-from tidemill.core.errors import OperatorError, StateCorrupt
+from tidemill.core.errors import Expired, StateCorrupt
 from tidemill.core.model import AssetKind, Home, Job, Takes
 from tidemill.core.ports import Head, Plan, Progress, Reader, Work
 from tidemill.runtime.catalog import Catalog
@@ -24,11 +24,7 @@ from tidemill.runtime.parking import standing
 from tidemill.runtime.rows import as_table
 from tidemill.sql.bind import quoted
 
-__all__ = ["Expired", "Truth", "parked_rows", "work_at"]
-
-
-class Expired(OperatorError):
-    """What a recomputation needs is gone, because its retention is over."""
+__all__ = ["Truth", "parked_rows", "work_at"]
 
 
 def parked_rows(reader: Reader, job: Job) -> dict[str, tuple[str, ...]]:
@@ -121,7 +117,7 @@ class Truth:
     def _checked(self, home: Reader, part: Slice) -> ArrowStream:
         try:
             return home.read(part)
-        except StateCorrupt as error:
+        except (StateCorrupt, Expired) as error:
             raise self._expired(part.asset, str(error)) from error
 
     def _whole(self, part: Slice) -> pa.Table:

@@ -28,7 +28,7 @@ from tidemill.sql.scope import binding
 __all__ = ["ANALYSIS_VERSION", "Query", "analyse", "analyse_tree"]
 
 # Changes when the meaning of a stored Query changes: a cache written by another version is parsed anew.
-ANALYSIS_VERSION = f"2/{PARSER_VERSION}"
+ANALYSIS_VERSION = f"3/{PARSER_VERSION}"
 
 _FILE_LIKE = re.compile(r"[/\\*]|://|\.(csv|tsv|json|ndjson|jsonl|parquet|xlsx|arrow|db|duckdb|gz|zst)$", re.IGNORECASE)
 
@@ -129,7 +129,7 @@ def _see(node: exp.Expr, look: _Look) -> None:
         _see_table(node, look)
         return
     hint = _HINTS.get(kind)
-    if hint is not None:
+    if hint is not None and not (kind is exp.Star and isinstance(node.parent, exp.Count)):
         look.hints.add(hint)
     if isinstance(node, exp.Func):
         _see_function(node, look)

@@ -72,6 +72,11 @@ class Faulty:
         self.operation("trim")
         return self.inner.trim(asset, below)
 
+    def expire(self, asset: str, below: int) -> int:
+        """See `Store.expire`."""
+        self.operation("expire")
+        return self.inner.expire(asset, below)
+
     def drop(self, *, assets: Sequence[str] = (), jobs: Sequence[str] = ()) -> None:
         """See `Store.drop`."""
         self.operation("drop")

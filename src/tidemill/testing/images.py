@@ -20,6 +20,7 @@ from tidemill.core.change import OFFSET, ORDINAL, PARENT, RID, WEIGHT, ArrowStre
 from tidemill.core.errors import ContractViolation, InvariantError, StateCorrupt
 from tidemill.core.model import Column
 from tidemill.core.ports import Head, Table
+from tidemill.core.retention import check_kept
 
 __all__ = [
     "CURRENT",
@@ -64,6 +65,7 @@ class Stored:
     generation: int = 1
     offset: int = 0
     floor: int = 0
+    expired: int = 0
     is_marked: bool = False
     is_mirror: bool = False
     images: list[Image] = field(default_factory=list)
@@ -72,7 +74,7 @@ class Stored:
     @property
     def head(self) -> Head:
         """The asset's head, as the port shows it."""
-        return Head(self.offset, self.generation, len(self.current))
+        return Head(self.offset, self.generation, len(self.current), self.expired)
 
     def copy(self) -> Stored:
         """One that may be written without touching this one."""
@@ -107,6 +109,15 @@ class Stored:
         self.images = kept
         self.current = {image.rid: place for place, image in enumerate(kept) if image.until == CURRENT}
         self.floor = floor
+        return count
+
+    def expire(self, offset: int) -> int:
+        """Forget rows that came at or below an offset; returns how many."""
+        kept = [image for image in self.images if image.from_ > offset]
+        count = len(self.images) - len(kept)
+        self.images = kept
+        self.current = {image.rid: place for place, image in enumerate(kept) if image.until == CURRENT}
+        self.expired, self.floor = offset, max(self.floor, offset)
         return count
 
 
@@ -238,6 +249,7 @@ def check(part: Slice, stored: Stored) -> None:
     starts_below = part.images != Images.STATE and 0 < part.from_ < stored.floor
     if starts_below or 0 < part.to < stored.floor:
         raise StateCorrupt(f"{part.asset}: ({part.from_}, {part.to}] is trimmed up to {stored.floor}")
+    check_kept(part, stored.expired)
     if part.released and part.images != Images.STATE:
         raise InvariantError(f"slice of {part.asset}: `released` is about the state, not about changes")
 

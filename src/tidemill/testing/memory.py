@@ -113,6 +113,18 @@ class MemoryStore:
             disk.tables = {**disk.tables, asset: stored}
         return count
 
+    def expire(self, asset: str, below: int) -> int:
+        """See `Store.expire`."""
+        stored = self.disk.tables.get(asset)
+        if stored is None or not stored.is_mirror or stored.shape.key is not None:
+            return self.trim(asset, below)
+        with self._maintenance() as disk:
+            stored = disk.tables[asset].copy()
+            expired = min(below, stored.offset)
+            count = stored.expire(expired) if expired > stored.expired else 0
+            disk.tables = {**disk.tables, asset: stored}
+        return count
+
     def drop(self, *, assets: Sequence[str] = (), jobs: Sequence[str] = ()) -> None:
         """See `Store.drop`."""
         with self._maintenance() as disk:
@@ -233,6 +245,8 @@ class MemoryTransaction:
         base = stored.offset if stored.is_marked or head is not None else stored.offset + 1
         if isinstance(output, Appended):
             count = append(stored, rows, base, head)
+            stored.expired = max(stored.expired, output.expired)
+            stored.floor = max(stored.floor, output.expired)
         elif isinstance(output, Changed):
             count = change(stored, rows.consolidated(), base, is_checked=output.is_checked)
         else:
@@ -330,6 +344,8 @@ class MemoryTransaction:
                 raise Conflict(f"{asset} has changed since this transaction read it")
             if newest is not None and newest.floor > stored.floor:
                 stored.trim(newest.floor)
+            if newest is not None and newest.expired > stored.expired:
+                stored.expire(newest.expired)
         for job in self._settled:
             if not _is_same(self._jobs.get(job), disk.jobs.get(job)):
                 raise Conflict(f"job {job} has been run since this transaction read it")

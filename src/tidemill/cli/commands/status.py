@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import click
 
 from tidemill.cli.connect import ask
@@ -32,5 +35,17 @@ def command(settings: Settings) -> None:
     click.echo()
     assets = [[a["asset"], a["kind"], a["head"], a["rows"], duration(a["freshness_seconds"])] for a in status["assets"]]
     print_table(["asset", "kind", "head", "rows", "fresh"], assets, "there are no assets")
+    for told in _expired(status):
+        click.echo(told)
     for alarm in status.get("alarms", []):
         say(f"alarm: {' '.join(filter(None, (alarm['kind'], alarm.get('job'))))}: {alarm['reason']}")
+
+
+def _expired(status: dict[str, Any]) -> Iterator[str]:
+    """What has expired, and what can no longer be made anew without it."""
+    for asset in status["assets"]:
+        if asset["retention"] and asset["retention"]["expired"]:
+            yield f"expired: {asset['asset']} up to offset {asset['retention']['expired']}"
+    for job in status["jobs"]:
+        for asset, offset in job["expired"].items():
+            yield f"cannot be made anew: {job['job']}, for {asset} has expired up to offset {offset}"

@@ -120,7 +120,8 @@ class PythonEngine:
             )
         kind = "recompute" if job.takes is Takes.FULL else "rowwise"
         reason = "the function takes whole inputs" if job.takes is Takes.FULL else ""
-        return Plan(kind, job.columns, _key(job), reason, shape.text())
+        history = dict.fromkeys(inputs, reason) if reason else {}
+        return Plan(kind, job.columns, _key(job), reason, shape.text(), history=history)
 
     def compute(self, work: Work, reader: Reader) -> Iterable[tuple[str, Output]]:
         """The outputs of one run; a run job's effects happen here, and it has no outputs.

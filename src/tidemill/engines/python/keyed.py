@@ -74,7 +74,8 @@ def keyed_plan(job: Job, inputs: Mapping[str, Asset]) -> Plan:
     types = {column.name: column.type for column in asset.columns if column.name in job.by}
     shape = _Shape(types, not asset.can_retract)
     reason = f"by key: the function is called for each {', '.join(job.by)} whose rows changed"
-    return Plan(KEYED, job.columns, None, reason, shape.text(), is_mirrored=True)
+    history = {name: "the function is given all rows of a key"}
+    return Plan(KEYED, job.columns, None, reason, shape.text(), is_mirrored=True, history=history)
 
 
 class Affected:

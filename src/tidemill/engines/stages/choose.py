@@ -46,12 +46,16 @@ _WEIGHT_OF_NEWEST = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What a choice is about: the stage, how many changes its leaves had at most, and how many rows they have."""
+    """What a choice is about: the stage, how many changes its leaves had at most, and how many rows they have.
+
+    `has_expired`: rows of a leaf have, so that only its change sets can be read.
+    """
 
     stage: Stage
     changes: int
     rows: int
     is_anew: bool = False
+    has_expired: bool = False
 
 
 @dataclass(slots=True)
@@ -95,6 +99,8 @@ class Chooser:
         if situation.is_anew or possible == (WHOLE,):
             return WHOLE
         first = possible[0]
+        if situation.has_expired:
+            return first
         with self._lock:
             expected = {
                 rule: cost.seconds

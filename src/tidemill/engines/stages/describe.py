@@ -7,6 +7,7 @@ from typing import Any
 from tidemill.engines.stages import texts
 from tidemill.engines.stages.choose import MERGE, Chooser, called, rules_of
 from tidemill.engines.stages.layout import Layout
+from tidemill.engines.stages.needed import needed_by
 from tidemill.sql.stages import Stage
 
 __all__ = ["described", "statements", "summary"]
@@ -20,9 +21,9 @@ _RULES = {
 
 
 def described(layout: Layout, chooser: Chooser, job: str) -> list[dict[str, Any]]:
-    """One entry a stage: `{stage, rule, how, reads, key, why, rules, cost_seconds, costs, last}`.
+    """One entry a stage: `{stage, rule, how, reads, key, why, history, rules, cost_seconds, costs, last}`.
 
-    `why` says why no cheaper rule fits, `rules` are those that the choice is between, `costs` what each has cost so far at
+    `why` says why no cheaper rule fits, `history` which inputs it needs all rows of and why, `rules` are those that the choice is between, `costs` what each has cost so far at
     which size, `last` the one of the last run.
     """
     return [_entry(chooser, job, stage) for stage in layout.stages]
@@ -36,6 +37,7 @@ def _entry(chooser: Chooser, job: str, stage: Stage) -> dict[str, Any]:
         "reads": list(dict.fromkeys(_leaf(leaf) for leaf in stage.region.leaves)),
         "key": [column for _, column in stage.keys],
         "why": stage.reason,
+        "history": needed_by(stage),
         "rules": list(rules_of(stage)),
         "cost_seconds": chooser.measured(job, stage.name),
         "costs": chooser.costs_of(job, stage.name),

@@ -73,11 +73,13 @@ class Maintenance:
             self.ranges[f"@{stage.name}"] = (before, self.reader.head(asset).offset)
 
     def _maintained(self, stage: Stage, asset: str, changed: list[int], is_anew: bool) -> Iterator[tuple[str, Output]]:
+        heads = [self.reader.head(self.layout.asset_of(leaf)) for leaf in stage.region.leaves]
         situation = Situation(
             stage,
             changes=sum(self._length(stage.region.leaves[number]) for number in changed),
-            rows=sum(self.reader.head(self.layout.asset_of(leaf)).rows for leaf in stage.region.leaves),
+            rows=sum(head.rows for head in heads),
             is_anew=is_anew,
+            has_expired=any(head.expired for head in heads),
         )
         with self.chooser.timing(self.work.job.name, situation, self.work.run) as rule:
             output = self._output(stage, rule, changed, situation)
@@ -90,6 +92,14 @@ class Maintenance:
         if self.work.whole or not any(from_ for from_, _ in self.work.ranges.values()):
             return True
         return any(not self.reader.head(asset).offset for asset in self.layout.assets.values())
+
+    def _state(self, asset: str, from_: int, to: int, excluding: tuple[str, ...]) -> Slice:
+        """The rows of an asset. A job that a person let begin behind what has expired begins with what it is given."""
+        is_behind = 0 < self.reader.head(asset).expired <= from_
+        is_first = not self.reader.head(self.layout.assets[OUTPUT]).offset
+        if is_behind and is_first and not self.work.whole:
+            return Slice(asset, from_, to, Images.ADDED, excluding=excluding)
+        return Slice(asset, 0, to, Images.STATE, excluding=excluding)
 
     def _changed(self, stage: Stage) -> list[int]:
         """The leaves with a change set."""
@@ -214,7 +224,7 @@ class Maintenance:
         asset, (from_, to) = self.layout.asset_of(leaf), self.ranges[leaf]
         was, now = self.work.excluding_before.get(leaf, ()), self.work.excluding.get(leaf, ())
         if name[0] == NEW:
-            relations[name] = Slice(asset, 0, to, Images.STATE, excluding=now)
+            relations[name] = self._state(asset, from_, to, now)
         elif name[0] == OLD:
             relations[name] = Slice(asset, 0, from_, Images.STATE, excluding=was)
         elif leaf in self.lines:
@@ -224,7 +234,7 @@ class Maintenance:
         else:
             part = Slice(asset, from_, to, Images.CHANGES, excluding=now if was == now else ())
             types = self.layout.types[leaf[1:]] if leaf.startswith("@") else self.layout.inputs[leaf]
-            if was == now and is_joined and to - from_ <= KEYS_MAX and all(map(is_faithful, types.values())):
+            if was == now and is_joined and 0 < to - from_ <= KEYS_MAX and all(map(is_faithful, types.values())):
                 relations[name] = self.reader.read(part)
                 return text.replace(quoted(f"@input:{name}"), texts.as_typed(quoted(f"@input:{name}"), types))
             relations[name] = part

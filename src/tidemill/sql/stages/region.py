@@ -139,7 +139,8 @@ class _Writer:
         return self._identified(select, weighted)
 
     def _emptied(self, query: exp.Expr) -> exp.Query:
-        inner = exp.Subquery(this=self._plain(query, lambda _: NEW), alias=_alias("_e"))
+        """No row of a side in which nothing changed. It names change sets, so that nobody needs the side's rows for it."""
+        inner = exp.Subquery(this=self._plain(query, lambda _: DELTA), alias=_alias("_e"))
         names = [*inner.this.named_selects]
         kept = [name for name in names if name != _RID]
         shown: list[exp.Expr] = [

@@ -79,6 +79,7 @@ _LAYOUT = (
 class Held:
     """What is known of one asset in the store.
 
+    `rows` counts what came and did not end, `gone` how many of these have expired, `expired` up to which offset.
     `offset` is its head, `floor` the highest offset that history was trimmed to, `closed` the last offset at which an
     image ended (0: none ever did, so no change set has an old image), `is_marked` whether this generation has had its
     first write, `is_mirror` whether its offsets are given from elsewhere.
@@ -94,11 +95,13 @@ class Held:
     closed: int = 0
     is_marked: bool = False
     is_mirror: bool = False
+    expired: int = 0
+    gone: int = 0
 
     @property
     def head(self) -> Head:
         """The asset's head, as the port shows it."""
-        return Head(self.offset, self.generation, self.rows)
+        return Head(self.offset, self.generation, self.rows - self.gone, self.expired)
 
     @property
     def names(self) -> list[str]:
@@ -234,10 +237,9 @@ def save(session: Session, before: Known, tables: Iterable[Held], jobs: Iterable
     _insert(session, new)
 
 
-def save_floor(session: Session, held: Held, floor: int) -> None:
-    """Store how far an asset's history has been trimmed."""
-    body = {f"floor {held.asset}": json.dumps({"floor": floor})}
-    (_update if held.floor else _insert)(session, body)
+def save_floor(session: Session, before: Held, held: Held) -> None:
+    """Store how far an asset's history has been trimmed, and its rows have expired."""
+    (_update if before.floor else _insert)(session, {f"floor {held.asset}": _floor_of(held)})
 
 
 def forget(session: Session, assets: Iterable[str], jobs: Iterable[str]) -> None:
@@ -259,10 +261,7 @@ def load(session: Session) -> Known:
     if assets.keys() != shapes.keys() or floors.keys() - assets.keys():
         names = sorted((assets.keys() ^ shapes.keys()) | (floors.keys() - assets.keys()))
         raise StateCorrupt(f"the store knows only parts of {', '.join(names)}")
-    tables = {
-        name: _asset_of(name, moving, shapes[name], floors.get(name, {}).get("floor", 0))
-        for name, moving in assets.items()
-    }
+    tables = {name: _asset_of(name, moving, shapes[name], floors.get(name, {})) for name, moving in assets.items()}
     return Known(tables, {name: _job_of(name, body) for name, body in bodies["job"].items()})
 
 
@@ -299,8 +298,13 @@ def _bodies_of(held: Held) -> dict[str, str]:
         f"shape {held.asset}": _shape_of(held.columns, held.key, held.generation),
     }
     if held.floor:
-        bodies[f"floor {held.asset}"] = json.dumps({"floor": held.floor})
+        bodies[f"floor {held.asset}"] = _floor_of(held)
     return bodies
+
+
+def _floor_of(held: Held) -> str:
+    expired = {"expired": held.expired, "gone": held.gone} if held.expired else {}
+    return json.dumps({"floor": held.floor, **expired})
 
 
 @cache
@@ -309,7 +313,7 @@ def _shape_of(columns: tuple[Column, ...], key: tuple[str, ...] | None, generati
     return json.dumps({"columns": listed, "key": key, "generation": generation})
 
 
-def _asset_of(name: str, moving: Mapping[str, Any], shape: Mapping[str, Any], floor: int) -> Held:
+def _asset_of(name: str, moving: Mapping[str, Any], shape: Mapping[str, Any], floor: Mapping[str, int]) -> Held:
     return Held(
         asset=name,
         columns=tuple(Column(*column) for column in shape["columns"]),
@@ -317,10 +321,12 @@ def _asset_of(name: str, moving: Mapping[str, Any], shape: Mapping[str, Any], fl
         generation=shape["generation"],
         offset=moving["offset"],
         rows=moving["rows"],
-        floor=floor,
+        floor=floor.get("floor", 0),
         closed=moving["closed"],
         is_marked=moving["marked"],
         is_mirror=moving["mirror"],
+        expired=floor.get("expired", 0),
+        gone=floor.get("gone", 0),
     )
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from tidemill.core.change import FROM, OFFSET, RID, UNTIL, WEIGHT, Images, Slice
 from tidemill.core.errors import InvariantError, StateCorrupt
+from tidemill.core.retention import check_kept
 from tidemill.stores.duckdb.database import literal, quoted
 from tidemill.stores.duckdb.layout import Held, table_name
 
@@ -62,6 +63,7 @@ def check(part: Slice, held: Held) -> None:
             f"{part.asset}: ({part.from_}, {part.to}] is asked for, but history is trimmed up to {held.floor}",
             mend=_BATCH_TRIMMED,
         )
+    check_kept(part, held.expired)
 
 
 def touched(part: Slice) -> str:

@@ -82,14 +82,34 @@ class DuckDBStore:
             if floor <= held.floor:
                 return 0, known
             count = session.run(f"DELETE FROM {table_name(asset)} WHERE {UNTIL} <= {floor}")
-            save_floor(session, held, floor)
-            return count, known.after({asset: replace(held, floor=floor)}, {})
+            trimmed = replace(held, floor=floor)
+            save_floor(session, held, trimmed)
+            return count, known.after({asset: trimmed}, {})
 
         held = self._site.known.tables.get(asset)
         if held is not None and min(below, held.offset, held.closed) <= held.floor:
             self._check_owner()
             return 0  # no image has ended since: whoever keeps house asks this of every asset
         return self._maintain(trimming)
+
+    def expire(self, asset: str, below: int) -> int:
+        """See `Store.expire`."""
+
+        def expiring(session: Session, known: Known) -> tuple[int, Known]:
+            held = known.tables[asset]
+            expired = min(below, held.offset)
+            count = session.run(f"DELETE FROM {table_name(asset)} WHERE {FROM} <= {expired}")
+            left = replace(held, floor=max(held.floor, expired), expired=expired, gone=held.gone + count)
+            save_floor(session, held, left)
+            return count, known.after({asset: left}, {})
+
+        held = self._site.known.tables.get(asset)
+        if held is None or not held.is_mirror or held.key is not None:
+            return self.trim(asset, below)
+        if min(below, held.offset) <= held.expired:
+            self._check_owner()
+            return 0
+        return self._maintain(expiring)
 
     def drop(self, *, assets: Sequence[str] = (), jobs: Sequence[str] = ()) -> None:
         """See `Store.drop`."""

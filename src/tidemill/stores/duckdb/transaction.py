@@ -38,6 +38,7 @@ from tidemill.core.errors import (
     Conflict,
     ContractViolation,
     DefinitionError,
+    Expired,
     Fenced,
     InvariantError,
     NotFound,
@@ -228,7 +229,7 @@ class DuckDBTransaction:
             self._end_images(asset)
             gone = session.run(unlogged(held))
             [(rows,)] = session.rows(f"SELECT count(*) FROM {table_name(asset)} WHERE {UNTIL} = {CURRENT}")
-        self._staged.tables[asset] = replace(held, rows=int(rows))
+        self._staged.tables[asset] = replace(held, rows=int(rows) + held.gone)
         return gone
 
     def empty(self, asset: str) -> None:
@@ -239,7 +240,7 @@ class DuckDBTransaction:
         with self._breaking(is_writing=True):
             session.run(f"DELETE FROM {table_name(asset)}")
         self._staged.closings.pop(asset, None)
-        self._staged.tables[asset] = replace(held, offset=0, rows=0, closed=0)
+        self._staged.tables[asset] = replace(held, offset=0, rows=0, closed=0, gone=0)
 
     def settle(self, progress: Progress, expected: Progress | None) -> None:
         """See `Transaction.settle`."""
@@ -307,7 +308,7 @@ class DuckDBTransaction:
         try:
             yield
         except BaseException as error:
-            if not is_writing and isinstance(error, StateCorrupt | NotFound) and error.__cause__ is None:
+            if not is_writing and isinstance(error, StateCorrupt | NotFound | Expired) and error.__cause__ is None:
                 raise
             self._is_broken = True
             if isinstance(error, OperatorError):
@@ -327,6 +328,10 @@ class DuckDBTransaction:
             text = "" if source.is_empty else appending(held, source, base, has_offsets=has_offsets)
         count = session.run(text) if text else 0
         self._stage(held, base, count, output.head, opened=count, closed=0)
+        if output.expired > held.expired:
+            staged = self._staged.tables[held.asset]
+            floor = max(held.floor, output.expired)
+            self._staged.tables[held.asset] = replace(staged, floor=floor, expired=output.expired)
         return count
 
     def _replace(self, session: Session, held: Held, inputs: Inputs, output: Replaced) -> int:
@@ -522,8 +527,12 @@ def _head(known: Known, asset: str) -> tuple[int, int] | None:
 
 
 def _with_floor(held: Held, newest: Held | None) -> Held:
-    """An asset that was trimmed while this transaction was open."""
-    return held if newest is None or newest.floor <= held.floor else replace(held, floor=newest.floor)
+    """An asset that was trimmed, or of which rows expired, while this transaction was open."""
+    if newest is None or newest.generation != held.generation:
+        return held
+    if (newest.floor, newest.expired) <= (held.floor, held.expired):
+        return held
+    return replace(held, floor=newest.floor, expired=newest.expired, gone=newest.gone)
 
 
 def _whole(source: Source, held: Held, key: tuple[str, ...] | None) -> str:

@@ -73,7 +73,12 @@ class Entry:
 
     def as_head(self) -> Head:
         """The end of the log, as the port has it."""
-        return Head(self.head, self.generation, self.count)
+        return Head(self.head, self.generation, self.count, self.expired)
+
+    @property
+    def expired(self) -> int:
+        """The offset up to which rows are gone: events of an append topic whose blocks are."""
+        return self.floor if self.kind == TOPIC and self.key is None else 0
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
@@ -117,10 +122,10 @@ def end(connection: Connection, asset: str, *, has_overlay: bool = False) -> tup
 
     Asked several times by every run: cheaper than all that is known of the asset.
     """
-    wanted = "select head, generation, count, marked from"
+    wanted = f"select head, generation, count, iif(kind = '{TOPIC}' and key is null, floor, 0), marked from"
     row = connection.one(f"{wanted} temp.assets where asset = ?", (asset,)) if has_overlay else None
     row = row or connection.one(f"{wanted} main.assets where asset = ?", (asset,))
-    return None if row is None else (Head(*row[:3]), row[3] == MIRROR)
+    return None if row is None else (Head(*row[:4]), row[4] == MIRROR)
 
 
 def entry(connection: Connection, asset: str) -> Entry:

@@ -24,6 +24,7 @@ from tidemill.core.change import OFFSET, RID, Images, Slice
 from tidemill.core.errors import InvariantError, NotFound, StateCorrupt
 from tidemill.core.model import Column
 from tidemill.core.ports import Head
+from tidemill.core.retention import check_kept
 from tidemill.stores.sqlite import blocks, catalog, images
 from tidemill.stores.sqlite.catalog import Entry
 from tidemill.stores.sqlite.connection import Connection
@@ -122,6 +123,7 @@ def _check_bounds(found: Entry, part: Slice) -> None:
             f"{part.asset} is read at ({part.from_}, {part.to}], but its log begins after {found.floor}",
             mend="the history was trimmed: rebuild the reader from the current rows",
         )
+    check_kept(part, found.expired)
 
 
 def _stretches(found: Entry, from_: int, to: int) -> Iterator[tuple[int, int, tuple[Column, ...]]]:

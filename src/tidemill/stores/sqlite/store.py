@@ -180,12 +180,19 @@ class SQLiteStore:
 
     def trim(self, asset: str, below: int) -> int:
         """Forget images that ended at or below this offset (port `Store.trim`); of a topic only whole blocks."""
+        return self._forgotten(asset, below, upkeep.trim)
+
+    def expire(self, asset: str, below: int) -> int:
+        """Forget what was recorded at or below this offset (port `Store.expire`)."""
+        return self._forgotten(asset, below, upkeep.expire)
+
+    def _forgotten(self, asset: str, below: int, how: Callable[[Connection, catalog.Entry, int], int]) -> int:
         with self._writes() as connection:
             self._check_owner(connection)
             found = catalog.known(connection, asset)
             if found is None:
                 raise NotFound(f"the ledger knows no asset {asset}")
-            gone = upkeep.trim(connection, found, below)
+            gone = how(connection, found, below)
             catalog.save(connection, found)
             return gone
 
@@ -318,6 +325,18 @@ class SQLiteStore:
         with self._reads() as connection:
             found = catalog.known(connection, asset)
             return found.floor if found is not None else 0
+
+    def due(self, asset: str, moment: float, most: int) -> int:
+        """The offset up to which a topic was recorded at or before a moment, of about its `most` oldest events."""
+        with self._reads() as connection:
+            found = catalog.known(connection, asset)
+            return upkeep.due(connection, found, moment, most) if found is not None else 0
+
+    def recorded_at(self, asset: str, offset: int) -> float | None:
+        """When an event of a topic was recorded (seconds since the epoch); None where it is gone or has not come."""
+        with self._reads() as connection:
+            found = catalog.known(connection, asset)
+            return upkeep.recorded_at(connection, found, offset) if found is not None else None
 
     def dead(self, *, asset: str = "", limit: int = 100) -> list[dict[str, Any]]:
         """Events parked at the door, newest first (port `Ledger.dead`)."""

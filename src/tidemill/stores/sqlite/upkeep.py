@@ -4,7 +4,9 @@ Rules of this file:
   * nothing here is on the way of an append: a checkpoint runs in its own thread on its own connection, and only where
     it cannot keep up (`WAL_BYTES_MAX`) does one append wait for it;
   * trimming removes whole blocks and never a current row: of an upsert topic only blocks whose every event is
-    outlived; what a kept id needs to recognise its event is kept as a hash of the content.
+    outlived; what a kept id needs to recognise its event is kept as a hash of the content;
+  * retention goes by when a block was recorded, in the order of the log: a clock that was set back makes it later, not
+    earlier.
 """
 
 from __future__ import annotations
@@ -23,7 +25,17 @@ from tidemill.stores.sqlite.connection import WAL_BYTES_KEPT, Connection, explai
 from tidemill.stores.sqlite.contract import id_in
 from tidemill.stores.sqlite.schema import offset_of, place
 
-__all__ = ["CHECKPOINT_BYTES", "WAL_BYTES_MAX", "Checkpointer", "Sweeper", "copy", "trim"]
+__all__ = [
+    "CHECKPOINT_BYTES",
+    "WAL_BYTES_MAX",
+    "Checkpointer",
+    "Sweeper",
+    "copy",
+    "due",
+    "expire",
+    "recorded_at",
+    "trim",
+]
 
 CHECKPOINT_BYTES = WAL_BYTES_KEPT
 """A write-ahead log longer than this is moved into the file."""
@@ -96,6 +108,45 @@ def trim(connection: Connection, found: Entry, below: int) -> int:
     if found.kind == catalog.VERSION:
         return _trim_versions(connection, found, below)
     return _trim_blocks(connection, found, min(below, found.head))
+
+
+def expire(connection: Connection, found: Entry, below: int) -> int:
+    """Forget what was recorded at or below an offset; returns how many events that were (port `Store.expire`).
+
+    Of an upsert topic an event stays that was replaced after `below`: who reads on from there is told the row it was.
+    """
+    if found.kind != catalog.TOPIC or found.key is None:
+        return trim(connection, found, below)
+    first = connection.one(
+        "select min(before) from earlier where place > ? and place <= ?",
+        (place(found.number, below), place(found.number, found.head)),
+    )[0]
+    return trim(connection, found, below if first is None else min(below, first - 1))
+
+
+def due(connection: Connection, found: Entry, moment: float, most: int) -> int:
+    """The offset up to which everything was recorded at or before a moment: of about the `most` oldest events there are."""
+    rows = connection.execute(
+        "select place, count, at from blocks where place > ? and place <= ? order by place",
+        (place(found.number, found.floor), place(found.number, found.head)),
+    )
+    last = found.floor
+    for place_, count, at in rows:
+        if at > moment or last - found.floor >= most:
+            break
+        last = offset_of(place_) + count - 1
+    return last
+
+
+def recorded_at(connection: Connection, found: Entry, offset: int) -> float | None:
+    """When an event was recorded (seconds since the epoch); None where it is gone or has not come."""
+    row = connection.one(
+        "select place, count, at from blocks where place <= ? order by place desc limit 1",
+        (place(found.number, offset),),
+    )
+    if row is None or row[0] < place(found.number, 0) or offset_of(row[0]) + row[1] <= offset:
+        return None
+    return float(row[2])
 
 
 def _trim_images(connection: Connection, found: Entry, below: int) -> int:

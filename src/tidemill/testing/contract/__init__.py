@@ -29,11 +29,15 @@ import pytest
 from tidemill.core.ports import Store
 
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{room}" for room in ("changing", "committing", "failing", "laws", "probe", "reading", "writing"))
+    *(
+        f"{__name__}.{room}"
+        for room in ("changing", "committing", "expiring", "failing", "laws", "probe", "reading", "writing")
+    )
 )
 
 from tidemill.testing.contract.changing import Changing  # noqa: E402 - after asking for readable assertions
 from tidemill.testing.contract.committing import Committing  # noqa: E402
+from tidemill.testing.contract.expiring import Expiring  # noqa: E402
 from tidemill.testing.contract.failing import Failing  # noqa: E402
 from tidemill.testing.contract.laws import Laws  # noqa: E402
 from tidemill.testing.contract.reading import Reading  # noqa: E402
@@ -42,7 +46,7 @@ from tidemill.testing.contract.writing import Writing  # noqa: E402
 __all__ = ["StoreContract", "failures"]
 
 
-class StoreContract(Writing, Changing, Reading, Committing, Failing, Laws):
+class StoreContract(Writing, Changing, Reading, Committing, Expiring, Failing, Laws):
     """All that a store must do. Subclass it and say how to make one."""
 
     @pytest.fixture

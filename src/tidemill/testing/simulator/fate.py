@@ -47,6 +47,7 @@ class FatedStore:
         self.fate = fate
         self.claim = inner.claim
         self.trim = inner.trim
+        self.expire = inner.expire
         self.close = inner.close
 
     def positions(self) -> Positions:

@@ -1,0 +1,153 @@
+"""Retention of an open project: what of its topics has expired, what is forgotten, and who holds that back.
+
+Rules of this file:
+  * an event is as old as its record in the ledger; its event time is data, and says nothing here;
+  * the log goes first, its mirror follows to where the log begins: a death between the two leaves a mirror that has more
+    than the log, which is right, and the next pass goes on;
+  * a pass forgets a bounded number of events, a part a commit, so that whoever emits meanwhile waits for little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tidemill.core.errors import TidemillError
+from tidemill.core.jobstate import Phase
+from tidemill.core.model import Asset, AssetKind, Job
+from tidemill.core.ports import Head, Progress
+from tidemill.core.retention import Need, held_back, may_go
+from tidemill.project.wiring import Machine
+from tidemill.runtime.catalog import Catalog
+
+__all__ = ["EXPIRING_MAX", "alarms_of", "expired_inputs", "forget_expired", "told", "why_all"]
+
+EXPIRING_MAX = 1_000_000
+"""So many events of a topic, about, are forgotten in one pass."""
+EXPIRING_AT_ONCE = 20_000
+"""So many of them, about, in one commit."""
+_READS_WHOLE = "its gate takes the whole of a value, whenever that was recorded"
+
+
+def _retained(machine: Machine) -> list[Asset]:
+    """The topics of which something has expired, or may."""
+    topics = [asset for asset in machine.catalog.assets.values() if asset.kind is AssetKind.TOPIC]
+    heads = machine.ledger.positions().heads
+    return [topic for topic in topics if topic.retention_seconds or (topic.name in heads and heads[topic.name].expired)]
+
+
+def forget_expired(machine: Machine) -> int:
+    """Forget what is older than its topic's retention and needed by nobody; returns how many events and rows went."""
+    topics = [asset for asset in list(machine.catalog.assets.values()) if asset.retention_seconds]
+    return sum(_forget(machine, topic) for topic in topics)
+
+
+def _forget(machine: Machine, topic: Asset) -> int:
+    """Forget what may go of one topic. Where nothing is old enough, nothing but that is asked."""
+    name, gone = topic.name, 0
+    with machine.forgetting:
+        floor, due = machine.ledger.floor(name), _due(machine, topic)
+        below = may_go(due, _needs(machine, topic)) if due > floor else floor
+        for stop in (*range(floor + EXPIRING_AT_ONCE, below, EXPIRING_AT_ONCE), below):
+            gone += machine.ledger.expire(name, stop) if stop > floor else 0
+        if machine.tables.head(name):
+            gone += machine.tables.expire(name, machine.ledger.floor(name))
+    return gone
+
+
+def _due(machine: Machine, topic: Asset) -> int:
+    """The offset up to which events are older than their retention."""
+    return machine.ledger.due(topic.name, machine.clock.now() - topic.retention_seconds, EXPIRING_MAX)
+
+
+# ---------------------------------------------------------------------------------------------- who needs what
+
+
+def _needs(machine: Machine, topic: Asset) -> Iterator[Need]:
+    """What each job still needs of a topic."""
+    progress = {job: known for held in machine.positions().values() for job, known in held.progress.items()}
+    for job in list(machine.catalog.jobs.values()):
+        if topic.name in job.inputs or topic.name in job.watches:
+            yield _need(machine, job, topic, progress.get(job.name))
+
+
+def _need(machine: Machine, job: Job, topic: Asset, known: Progress | None) -> Need:
+    """What one job needs. Of a topic whose rows are updated, who has read nothing begins with the current rows."""
+    whole = "" if topic.can_retract else _why_whole(machine, job, topic, known)
+    if whole:
+        return Need(job.name, 0, whole)
+    if known is not None and known.pinned is not None and topic.name in known.pinned:
+        return Need(job.name, known.pinned[topic.name][0], "it has begun a run that is not settled")
+    if job.gate is not None:
+        return Need(job.name, 0, _READS_WHOLE)
+    state = machine.loop.state.jobs.get(job.name)
+    phase = "" if state is None or state.phase is Phase.IDLE else f"it is {state.phase}, and "
+    read = known.cursors.get(topic.name, 0) if known is not None else 0
+    reason = f"{phase or 'it '}has read up to offset {read}"
+    return Need(job.name, read or (machine.ledger.head(topic.name) if topic.can_retract else 0), reason)
+
+
+def why_all(catalog: Catalog, job: Job, topic: str) -> str:
+    """Why a job always needs all rows of an append topic, in words; "" where it does not."""
+    if topic not in job.inputs:
+        return "it reads from it which members a value must have"
+    if job.gate is not None:
+        return _READS_WHOLE
+    try:
+        return catalog.plan(job).history.get(topic, "")
+    except TidemillError as error:
+        return f"it cannot be planned ({error.message})"
+
+
+def _why_whole(machine: Machine, job: Job, topic: Asset, known: Progress | None) -> str:
+    """Why a job needs all rows of an append topic now, in words; "" where it only needs what is new."""
+    if reason := why_all(machine.catalog, job, topic.name):
+        return reason
+    if known is None:
+        return "it has not run yet"
+    if job.rebuilds and known.version != job.version:
+        return "its result is to be made anew"
+    waiting = machine.pending.get(job.name)
+    return "its changed definition waits for apply" if waiting is not None and waiting.rebuilds else ""
+
+
+def _holders(machine: Machine, topic: Asset) -> list[dict[str, Any]]:
+    """Who holds retention back now: `{job, offset, since, reason}`, `since` in seconds since the epoch."""
+    if not topic.retention_seconds:
+        return []
+    held = held_back(_due(machine, topic), _needs(machine, topic))
+    floor = machine.ledger.floor(topic.name)
+    listed = []
+    for need in held:
+        at = machine.ledger.recorded_at(topic.name, max(need.offset, floor) + 1)
+        since = None if at is None else round(at + topic.retention_seconds, 3)
+        listed.append({"job": need.reader, "offset": need.offset, "since": since, "reason": need.reason})
+    return listed
+
+
+def alarms_of(machine: Machine) -> Iterator[dict[str, Any]]:
+    """What is older than its retention and stays, because a job needs it: `{kind, job, reason, at}`."""
+    for topic in _retained(machine):
+        for held in _holders(machine, topic):
+            reason = f"nothing of `{topic.name}` expires that follows offset {held['offset']}: {held['reason']}"
+            yield {"kind": "retention", "job": held["job"], "reason": reason, "at": held["since"]}
+
+
+def told(machine: Machine) -> dict[str, dict[str, Any]]:
+    """Of each retained topic: `{seconds, expired, held_back}`; `expired` is the offset up to which events are gone."""
+    return {
+        topic.name: {
+            "seconds": topic.retention_seconds or None,
+            "expired": machine.ledger.floor(topic.name),
+            "held_back": _holders(machine, topic),
+        }
+        for topic in _retained(machine)
+    }
+
+
+def expired_inputs(heads: Mapping[str, Head], job: Job) -> dict[str, int]:
+    """The inputs whose rows have expired, each with the offset up to which: without them a result cannot be made anew.
+
+    `heads` are those of the ledger.
+    """
+    return {name: heads[name].expired for name in job.inputs if name in heads and heads[name].expired}
