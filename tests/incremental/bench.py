@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,13 @@ from tidemill.core.errors import DefinitionError
 from tidemill.core.event import Readiness, Start
 from tidemill.core.model import Asset, AssetKind, Column, Home, Job, Place, Takes
 from tidemill.core.ports import Engine, Head, Plan, Store, Table, Transaction
+from tidemill.core.retention import may_go
 from tidemill.engines.duckdb import DuckDBEngine
 from tidemill.project.sqljobs import Cache, SqlFile, built
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.mirror import Mirrors
 from tidemill.runtime.perform import Done, Performer
+from tidemill.runtime.retention import need_of
 from tidemill.stores.duckdb import DuckDBStore
 from tidemill.stores.sqlite import SQLiteStore
 
@@ -178,6 +181,23 @@ class Bench:
             cursors = [self.cursors(job.name).get(asset, 0) for job in self.jobs.values() if asset in job.inputs]
             floor = min([*(at for at in cursors if at), floor_of.get(asset, heads[asset].offset)])
             self.tables.trim(asset, floor)
+
+    def expire(self, choose: random.Random) -> int:
+        """Let some of each topic's oldest events expire, as far as no job needs them; returns how many went."""
+        gone, heads = 0, self.ledger.positions().heads
+        for topic in [base.name for base in self.bases.values() if base.kind == TOPIC]:
+            known = self.tables.positions().progress
+            readers = [job for job in self.jobs.values() if topic in job.inputs]
+            needs = [need_of(self.catalog, job, topic, known.get(job.name)) for job in readers]
+            below = may_go(choose.randint(0, heads[topic].offset), [need for need in needs if need is not None])
+            gone += self.ledger.expire(topic, below)
+            if self.tables.head(topic):
+                self.tables.expire(topic, self.ledger.floor(topic))
+        return gone
+
+    def has_expired(self, name: str) -> bool:
+        """Whether rows of an input of the job have."""
+        return any(self.head(asset).expired for asset in self.jobs[name].inputs)
 
     # What came of it.
 

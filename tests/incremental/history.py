@@ -4,11 +4,12 @@ Rules of this file:
   * every lane of a query runs the same text; lanes differ only in how many change sets a run takes, so wherever two
     have read everything their tables are equal to the bit (rule 16);
   * the first lane takes each change set alone, and its table is compared with plain DuckDB after every one;
-  * in the end each table is made anew, and that must change nothing: increments and rebuilds are one query.
+  * in the end each table is made anew, and that must change nothing: increments and rebuilds are one query; where rows
+    that it was made of have expired, it is refused.
 
 Theory of operation. `History.play` writes the first rows, then a change set a step; after each it lets every lane that
-is due run and looks at its table. What happens besides (histories trimmed, processes begun anew, commits shared) is
-drawn from the same seed. What a history went through is counted in a `Report`, so that a test can see it was no
+is due run and looks at its table. What happens besides (histories trimmed, events expired, processes begun anew,
+commits shared) is drawn from the same seed. What a history went through is counted in a `Report`, so that a test can see it was no
 trivial one.
 """
 
@@ -23,7 +24,7 @@ from tests.incremental.bench import MEMORY, Bench
 from tests.incremental.queries import Query
 from tests.incremental.reference import Reference, Wrong
 from tests.incremental.tables import Base, ChangeSet, Source, edit_of
-from tidemill.core.errors import TidemillError
+from tidemill.core.errors import Expired, TidemillError
 
 REALTIME, MICROBATCH, BATCH, LATE, SWITCHING = "realtime", "microbatch", "batch", "late", "switching"
 PACES = (REALTIME, MICROBATCH, BATCH, LATE, SWITCHING)
@@ -109,6 +110,9 @@ class History:
     bench_type: BenchType = Bench
     reports: dict[str, Report] = field(default_factory=dict)
     written: list[ChangeSet] = field(default_factory=list)
+    expires: bool = False
+    expired: int = 0
+    refused: int = 0
 
     def play(self) -> dict[str, Report]:
         """Play it; the reports by query. Raises Lost, or DefinitionError for a query that is refused."""
@@ -204,11 +208,13 @@ class History:
         report.comparisons += 2
 
     def _between(self, lanes: Sequence[Lane]) -> None:
-        """What may happen at any time: histories are trimmed, a process ends and the next begins."""
+        """What may happen at any time: histories are trimmed, events expire, a process ends and the next begins."""
         if self.random.random() < 0.2:
             self._bench.trim({lane.name: lane.read_to for lane in lanes})
         if self.random.random() < 0.15:
             self._bench.reopen()
+        if self.expires and self.random.random() < 0.5:
+            self.expired += self._bench.expire(self.random)
 
     def _rebuild(self, lanes: Sequence[Lane]) -> None:
         """Make every table anew: it must be the same to the bit, and its readers must hear nothing."""
@@ -218,7 +224,18 @@ class History:
 
     def _rebuild_one(self, lane: Lane) -> None:
         before = self._bench.head(lane.name).offset, self._bench.digest(lane.name)
-        self._bench.run(lane.name, is_rebuild=True)
+        if self._bench.has_expired(lane.name):
+            self._is_refused(lane)
+        else:
+            self._bench.run(lane.name, is_rebuild=True)
         self._look(lane)
         if before != (self._bench.head(lane.name).offset, self._bench.digest(lane.name)):
             raise Wrong("made anew, the table is not what the increments had made")
+
+    def _is_refused(self, lane: Lane) -> None:
+        self.refused += 1
+        try:
+            self._bench.run(lane.name, is_rebuild=True)
+        except Expired:
+            return
+        raise Wrong("it was made anew of rows some of which have expired")

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from tidemill.core.change import PARENT, Output, Replaced
 from tidemill.core.model import Asset
 from tidemill.core.ports import Head, Positions, Progress, Receipt, Store, Table, Transaction, Work
+from tidemill.core.retention import Need
 from tidemill.runtime.derived import DerivedReader
 from tidemill.runtime.outside import Outside
 from tidemill.runtime.perform import Snapshot
@@ -35,6 +36,9 @@ class WrongStore(FatedStore):
         super().__init__(inner, inner.fate)  # type: ignore[attr-defined]
         self.transactions = transactions
         self.begun = 0
+
+    def expire(self, asset: str, below: int) -> int:
+        return self.inner.expire(asset, below)
 
     def begin(self, *, exclusive: bool = True) -> Transaction:
         self.begun += 1
@@ -269,6 +273,13 @@ class ClockTrusted(Machine):
         return super().hear(pick)
 
 
+class UnreadExpires(Machine):
+    """What is old expires, whoever has not read it."""
+
+    def needs(self, topic: str, progress: Mapping[str, Progress]) -> list[Need]:
+        return []
+
+
 PLANTED: dict[str, type[Machine]] = {
     "the cursor is not in the transaction": CursorApart,
     "the cursor moves back": CursorBack,
@@ -284,4 +295,5 @@ PLANTED: dict[str, type[Machine]] = {
     "what one held run may, all may": LetGoForGood,
     "ids are forgotten with the process": IdsInMemory,
     "a clock that goes back makes news old": ClockTrusted,
+    "what nobody has read expires": UnreadExpires,
 }

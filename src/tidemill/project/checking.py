@@ -20,9 +20,9 @@ from tidemill.engines.python import PythonEngine
 from tidemill.project.asserting import unfit
 from tidemill.project.definitions import Definitions
 from tidemill.project.loading import load
-from tidemill.project.retention import why_all
 from tidemill.project.sqljobs import written
 from tidemill.runtime.catalog import Catalog
+from tidemill.runtime.retention import why_all
 from tidemill.sql import analyse
 from tidemill.stores.duckdb import DuckDBStore
 

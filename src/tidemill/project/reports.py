@@ -32,6 +32,7 @@ from tidemill.project.wiring import Machine
 from tidemill.runtime.again import replay_of
 from tidemill.runtime.gate import LetGo
 from tidemill.runtime.parking import standing
+from tidemill.runtime.retention import why_all
 
 __all__ = [
     "assets",
@@ -267,7 +268,7 @@ def plan(machine: Machine) -> dict[str, Any]:
 def _history(machine: Machine, job: Job) -> dict[str, str]:
     """The append topics of which the job needs all rows, each with the reason; of the others it needs what is new."""
     topics = [name for name in (*job.inputs, *job.watches) if machine.catalog.is_append_topic(name)]
-    reasons = {name: retention.why_all(machine.catalog, job, name) for name in topics}
+    reasons = {name: why_all(machine.catalog, job, name) for name in topics}
     return {name: reason for name, reason in reasons.items() if reason}
 
 

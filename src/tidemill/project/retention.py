@@ -12,21 +12,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tidemill.core.errors import TidemillError
 from tidemill.core.jobstate import Phase
 from tidemill.core.model import Asset, AssetKind, Job
-from tidemill.core.ports import Head, Progress
+from tidemill.core.ports import Head
 from tidemill.core.retention import Need, held_back, may_go
 from tidemill.project.wiring import Machine
-from tidemill.runtime.catalog import Catalog
+from tidemill.runtime.retention import need_of
 
-__all__ = ["EXPIRING_MAX", "alarms_of", "expired_inputs", "forget_expired", "told", "why_all"]
+__all__ = ["EXPIRING_MAX", "alarms_of", "expired_inputs", "forget_expired", "told"]
 
 EXPIRING_MAX = 1_000_000
 """So many events of a topic, about, are forgotten in one pass."""
 EXPIRING_AT_ONCE = 20_000
 """So many of them, about, in one commit."""
-_READS_WHOLE = "its gate takes the whole of a value, whenever that was recorded"
 
 
 def _retained(machine: Machine) -> list[Asset]:
@@ -67,48 +65,16 @@ def _needs(machine: Machine, topic: Asset) -> Iterator[Need]:
     """What each job still needs of a topic."""
     progress = {job: known for held in machine.positions().values() for job, known in held.progress.items()}
     for job in list(machine.catalog.jobs.values()):
-        if topic.name in job.inputs or topic.name in job.watches:
-            yield _need(machine, job, topic, progress.get(job.name))
-
-
-def _need(machine: Machine, job: Job, topic: Asset, known: Progress | None) -> Need:
-    """What one job needs. Of a topic whose rows are updated, who has read nothing begins with the current rows."""
-    whole = "" if topic.can_retract else _why_whole(machine, job, topic, known)
-    if whole:
-        return Need(job.name, 0, whole)
-    if known is not None and known.pinned is not None and topic.name in known.pinned:
-        return Need(job.name, known.pinned[topic.name][0], "it has begun a run that is not settled")
-    if job.gate is not None:
-        return Need(job.name, 0, _READS_WHOLE)
-    state = machine.loop.state.jobs.get(job.name)
-    phase = "" if state is None or state.phase is Phase.IDLE else f"it is {state.phase}, and "
-    read = known.cursors.get(topic.name, 0) if known is not None else 0
-    reason = f"{phase or 'it '}has read up to offset {read}"
-    return Need(job.name, read or (machine.ledger.head(topic.name) if topic.can_retract else 0), reason)
-
-
-def why_all(catalog: Catalog, job: Job, topic: str) -> str:
-    """Why a job always needs all rows of an append topic, in words; "" where it does not."""
-    if topic not in job.inputs:
-        return "it reads from it which members a value must have"
-    if job.gate is not None:
-        return _READS_WHOLE
-    try:
-        return catalog.plan(job).history.get(topic, "")
-    except TidemillError as error:
-        return f"it cannot be planned ({error.message})"
-
-
-def _why_whole(machine: Machine, job: Job, topic: Asset, known: Progress | None) -> str:
-    """Why a job needs all rows of an append topic now, in words; "" where it only needs what is new."""
-    if reason := why_all(machine.catalog, job, topic.name):
-        return reason
-    if known is None:
-        return "it has not run yet"
-    if job.rebuilds and known.version != job.version:
-        return "its result is to be made anew"
-    waiting = machine.pending.get(job.name)
-    return "its changed definition waits for apply" if waiting is not None and waiting.rebuilds else ""
+        if topic.name not in job.inputs and topic.name not in job.watches:
+            continue
+        state = machine.loop.state.jobs.get(job.name)
+        phase = "" if state is None or state.phase is Phase.IDLE else str(state.phase)
+        waiting = machine.pending.get(job.name)
+        is_waiting = waiting is not None and waiting.rebuilds
+        known = progress.get(job.name)
+        need = need_of(machine.catalog, job, topic.name, known, phase=phase, is_waiting=is_waiting)
+        if need is not None:
+            yield need
 
 
 def _holders(machine: Machine, topic: Asset) -> list[dict[str, Any]]:

@@ -47,7 +47,6 @@ class FatedStore:
         self.fate = fate
         self.claim = inner.claim
         self.trim = inner.trim
-        self.expire = inner.expire
         self.close = inner.close
 
     def positions(self) -> Positions:
@@ -57,6 +56,16 @@ class FatedStore:
     def begin(self, *, exclusive: bool = True) -> Transaction:
         """See `Store.begin`."""
         return FatedTransaction(self, self.inner.begin(exclusive=exclusive))
+
+    def expire(self, asset: str, below: int) -> int:
+        """See `Store.expire`: a commit like any other."""
+        fate = self.fate.strike(str(self.home))
+        if fate is not None and not fate[0]:
+            raise _blow(fate[1])
+        gone = self.inner.expire(asset, below)
+        if fate is not None:
+            raise _blow(fate[1])
+        return gone
 
     def drop(self, *, assets: Sequence[str] = (), jobs: Sequence[str] = ()) -> None:
         """See `Store.drop`."""

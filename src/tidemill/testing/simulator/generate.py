@@ -20,6 +20,7 @@ from tidemill.testing.simulator.words import (
     Define,
     Doom,
     Emit,
+    Expire,
     GateSpec,
     Go,
     History,
@@ -72,6 +73,8 @@ class _Drawing:
         # came, or begun anew with other columns. So a history has the one or the other.
         self.caps = random.random() < 0.5
         self.trims = not self.caps and random.random() < 0.4
+        # A job that is changed or renamed after rows expired is refused for good: so a history has the one or the other.
+        self.expires = random.random() < 0.3
 
     def history(self) -> History:
         self.sources = self._draw_sources()
@@ -110,9 +113,11 @@ class _Drawing:
         return [*(source.name for source in self.sources if source.kind != "external"), *tables]
 
     def _draw_job(self, name: str) -> None:
-        shape = self.random.choice(
-            ("map", "keep", "split", "sum", "sum", "count", "distinct", "join", "union", "run", "run")
-        )
+        shapes = ("map", "keep", "split", "sum", "sum", "count", "distinct", "join", "union", "run", "run")
+        # What is computed from all rows keeps them: where rows are to expire, most jobs take what is new.
+        if self.expires and self.random.random() < 0.7:
+            shapes = (*ROWWISE, "run")
+        shape = self.random.choice(shapes)
         readable = self._readable()
         if shape in PAIRED:
             if len(readable) < 2:
@@ -198,8 +203,9 @@ class _Drawing:
             (2, lambda: Trouble(self._job().name, self.random.choice((1, 2, 5)))),
             (4, self._meanwhile),
             (4, self._change_mode),
-            (3, self._change_transform),
-            (2, self._rename),
+            (0 if self.expires else 3, self._change_transform),
+            (0 if self.expires else 2, self._rename),
+            (5 if self.expires else 0, self._expire),
             (1, lambda: Pause(self._job().name)),
             (2, lambda: Resume(self._job().name)),
             (2, Ask),
@@ -217,6 +223,11 @@ class _Drawing:
             drawn = draw()
             if drawn:
                 return drawn if isinstance(drawn, tuple) else (drawn,)
+
+    def _expire(self) -> tuple[Action, ...]:
+        """Mostly what everybody has read; or in the middle of things."""
+        expire = Expire(self.random.choice((0.3, 0.7, 1.0)))
+        return (Settle(), expire) if self.random.random() < 0.7 else (expire,)
 
     def _send_again(self) -> Action | None:
         named = [source for source in self.sources if source.has_ids]

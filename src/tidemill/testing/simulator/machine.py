@@ -15,12 +15,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tidemill.core.change import Output
+import pyarrow as pa
+
+from tidemill.core.change import OFFSET, Images, Output, Slice
 from tidemill.core.errors import DefinitionError, InvariantError, StateCorrupt
 from tidemill.core.event import Defined, Event, Failed, Finished, Landed, Looked, Removed, Start, Ticked
 from tidemill.core.model import Asset, Home, Job, Takes
 from tidemill.core.orchestrate import State
 from tidemill.core.ports import Engine, Head, Plan, Positions, Progress, Reader, Store, Table, Work
+from tidemill.core.retention import Need, may_go
 from tidemill.engines.python import PythonEngine
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.landing import Landing
@@ -30,6 +33,7 @@ from tidemill.runtime.mirror import Mirrors
 from tidemill.runtime.outside import Effect, Outside
 from tidemill.runtime.parking import Parking
 from tidemill.runtime.perform import Done, Performer
+from tidemill.runtime.retention import need_of
 from tidemill.testing.memory import MemoryStore
 from tidemill.testing.simulator.definitions import asset_of, inner_takes, job_of, output_of
 from tidemill.testing.simulator.fate import Fate, FatedStore
@@ -263,6 +267,35 @@ class Machine:
                 readers = [job for job in jobs if name in job.inputs]
                 at = [_needs(progress[job.name], name) for job in readers if job.name in progress]
                 self.stores[Home.TABLES].trim(name, min([head, *filter(None, at)]))
+
+    def expire(self, share: float) -> None:
+        """Let a share of each append topic expire, as far as nobody needs it (as `project/retention.py` does)."""
+        held = self.positions()
+        progress = {**held[Home.TABLES].progress, **held[Home.LEDGER].progress}
+        for source in self.site.sources.values():
+            if source.kind != "append":
+                continue
+            ledger, head = self.stores[Home.LEDGER], held[Home.LEDGER].heads[source.name]
+            below = may_go(int(head.offset * share), self.needs(source.name, progress))
+            self._remember(source.name, head.expired, below)
+            ledger.expire(source.name, below)
+            if source.name in held[Home.TABLES].heads:
+                self.stores[Home.TABLES].expire(source.name, ledger.positions().heads[source.name].expired)
+
+    def needs(self, topic: str, progress: Mapping[str, Progress]) -> list[Need]:
+        """What each job still needs of a topic."""
+        jobs = [job for job in map(job_of, self.site.jobs.values()) if topic in job.inputs]
+        needs = [need_of(self.catalog, job, topic, progress.get(job.name)) for job in jobs]
+        return [need for need in needs if need is not None]
+
+    def _remember(self, topic: str, from_: int, to: int) -> None:
+        """Keep what is about to expire for the one who judges."""
+        if to <= from_:
+            return
+        transaction = self.inner[Home.LEDGER].begin(exclusive=False)
+        rows: list[dict[str, Any]] = pa.table(transaction.read(Slice(topic, from_, to, Images.ADDED))).to_pylist()
+        transaction.rollback()
+        self.site.gone.setdefault(topic, {}).update({row[OFFSET]: row for row in rows})
 
     # ------------------------------------------------------------------------------------------------- wiring
 

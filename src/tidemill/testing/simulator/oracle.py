@@ -141,10 +141,11 @@ class _Judge:
         head = transaction.head(asset).offset
         if not head:
             return []
-        found: list[dict[str, Any]] = pa.table(
-            transaction.read(Slice(asset, 0, head if to is None else to))
-        ).to_pylist()
-        return found
+        to, expired = head if to is None else to, transaction.head(asset).expired
+        part = Slice(asset, expired, max(to, expired), Images.ADDED) if expired else Slice(asset, 0, to)
+        gone = self.player.site.gone.get(asset, {}) if expired else {}
+        found: list[dict[str, Any]] = [row for at, row in sorted(gone.items()) if at <= min(to, expired)]
+        return found + pa.table(transaction.read(part)).to_pylist()
 
     def progress(self, spec: JobSpec) -> Progress | None:
         return self.player.machine.progress(spec)

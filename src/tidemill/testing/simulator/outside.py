@@ -81,6 +81,8 @@ class Site:
     released: set[str] = field(default_factory=set)
     """The idempotency keys of the work that a person let go."""
     emitted: dict[str, list[tuple[str, int | None, int]]] = field(default_factory=dict)
+    gone: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
+    """The events of each topic that were let expire, by offset: the one who judges forgets nothing."""
     sent: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """The events with ids that were sent, each once."""
     opened: list[tuple[str, str]] = field(default_factory=list)
@@ -202,8 +204,10 @@ class MemoryLog:
 
     def known_ids(self, asset: Asset, transaction: Transaction, head: int) -> set[str]:
         """The ids that came before, as the transaction sees them: they are committed with their events."""
-        there = pa.table(transaction.read(Slice(asset.name, 0, head))) if head else None
-        return set(there.column(asset.id).to_pylist()) if there is not None else set()
+        expired = transaction.head(asset.name).expired
+        left = transaction.read(Slice(asset.name, expired, head, Images.ADDED)) if head else None
+        gone = {row[asset.id] for at, row in self._site.gone.get(asset.name, {}).items() if at <= expired}
+        return gone | (set(pa.table(left).column(asset.id).to_pylist()) if left is not None else set())
 
     def _newest(self, asset: Asset, rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """The rows whose version is not stale (rule 6)."""

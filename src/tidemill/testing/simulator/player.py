@@ -198,6 +198,10 @@ class Player:
     def _trim(self, _action: words.Trim) -> None:
         self.machine.trim()
 
+    def _expire(self, action: words.Expire) -> None:
+        with suppress(OSError):
+            self.machine.expire(action.share)
+
     def _secondowner(self, _action: words.SecondOwner) -> None:
         self.old, self.machine = self.machine, self.factory(self.site)
 

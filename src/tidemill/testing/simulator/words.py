@@ -18,6 +18,7 @@ __all__ = [
     "Define",
     "Doom",
     "Emit",
+    "Expire",
     "GateSpec",
     "Go",
     "History",
@@ -269,6 +270,13 @@ class Trim:
 
 
 @dataclass(frozen=True, slots=True)
+class Expire:
+    """The owner forgets this share of every append topic, oldest first, as far as nobody needs it (rule 27)."""
+
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class SecondOwner:
     """A second process takes the project over while the first one goes on."""
 
@@ -297,6 +305,7 @@ Action = (
     | Resync
     | SecondOwner
     | Trim
+    | Expire
 )
 
 
