@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.conftest import ORDERS, STOCK, Project, job_state, order, ran, rows, settled
 from tidemill.core.errors import Expired
 from tidemill.project import retention as retention_of
+from tidemill.project import sides
 from tidemill.project.asking import Gone
 from tidemill.project.mill import Mill
 from tidemill.project.watching import keep_house
@@ -295,3 +296,27 @@ def test_a_pass_forgets_a_bounded_number_and_the_next_goes_on(
         sells(mill, 1, 6)
         assert [passed(mill), passed(mill), passed(mill)] == [4 + 4, 2 + 2, 0]
         assert rows(mill, "select count(*), sum(n) from totals") == [(2, 6)]
+
+
+def test_a_replay_beside_that_is_not_finished_keeps_what_it_has_not_read(project: Project) -> None:
+    shop(project)
+    with project.open() as mill:
+        sells(mill, 1)
+        note = {"job": "totals", "version": "", "from": 0, "targets": {"orders": 5}, "state": "working"}
+        sides.remember(mill.machine, "again", note)
+        assert passed(mill) == 0
+        [held] = retention(mill)["held_back"]
+        assert (held["job"], held["offset"]) == ("totals", 0)
+        assert held["reason"] == "replay --into again is at work, and has read up to offset 0"
+        sides.remember(mill.machine, "again", note | {"state": "finished"})
+        assert passed(mill) == 10
+        with pytest.raises(Expired, match="cannot be made anew without losing rows"):
+            mill.replay("totals", into="again")
+
+
+def test_a_part_that_has_not_expired_is_replayed_beside(project: Project) -> None:
+    expired_shop(project, large=LARGE)
+    with project.open() as mill:
+        with pytest.raises(Expired):
+            mill.replay("large", into="again", start="4")
+        assert mill.replay("large", into="again", start="5")["rows"] == 2

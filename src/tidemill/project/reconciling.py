@@ -28,7 +28,7 @@ from tidemill.project.wiring import Machine
 from tidemill.runtime.compare import Comparison, Sides, compare
 from tidemill.runtime.reconcile import Reconciled, Reconciler, doubted
 
-__all__ = ["begin_anew", "check_replayable", "reconcile"]
+__all__ = ["begin_anew", "check_history", "check_replayable", "reconcile"]
 
 _numbers = itertools.count(1)
 _FORMATS = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "parquet"}
@@ -88,12 +88,20 @@ def check_replayable(machine: Machine, name: str, *, is_beside: bool = False) ->
     state = machine.loop.state.jobs.get(name)
     if state is not None and state.phase is Phase.PAUSED:
         raise UserError(f"job `{name}` is paused", mend=f"tidemill resume {name}, then replay it")
-    for asset, offset in expired_inputs(machine.ledger.positions().heads, job).items():
-        raise Expired(
-            f"the history of `{asset}` has expired up to offset {offset}, so `{name}` cannot be made anew without losing rows",
-            mend="nothing was changed: the table goes on from what it has counted",
-        )
+    if not is_beside:
+        check_history(machine, job)
     return job
+
+
+def check_history(machine: Machine, job: Job, after: int = 0) -> None:
+    """Raise Expired where something that is to be read of a job's inputs, beginning after an offset, has expired."""
+    for asset, offset in expired_inputs(machine.ledger.positions().heads, job).items():
+        if after < offset:
+            raise Expired(
+                f"the history of `{asset}` has expired up to offset {offset}, "
+                f"so `{job.name}` cannot be made anew without losing rows",
+                mend="nothing was changed: the table goes on from what it has counted",
+            )
 
 
 def begin_anew(machine: Machine, name: str) -> None:

@@ -18,7 +18,7 @@ from tidemill.core.errors import TooManyParked, UserError
 from tidemill.core.model import AssetKind, Home, Job
 from tidemill.project import sides
 from tidemill.project.operations import Json, Progress
-from tidemill.project.reconciling import check_replayable
+from tidemill.project.reconciling import check_history, check_replayable
 from tidemill.project.reports import found
 from tidemill.project.slicing import Pacer, pace_of
 from tidemill.project.wiring import Machine
@@ -72,6 +72,12 @@ def _check(machine: Machine, name: str, table: str) -> Job:
 def _begin(machine: Machine, twin: Beside, table: str, start: str) -> dict[str, Any]:
     """Note what is to be done, then begin: an earlier side table of that name goes."""
     from_ = _from(machine, twin, start) if start else 0
+    with machine.forgetting:  # from here on the note says what is still needed
+        check_history(machine, twin.live, from_)
+        return _noted(machine, twin, table, start, from_)
+
+
+def _noted(machine: Machine, twin: Beside, table: str, start: str, from_: int) -> dict[str, Any]:
     if table in machine.tables.shapes() or machine.tables.positions().progress.get(table):
         machine.tables.drop(assets=(table,), jobs=(table,))
         machine.catalog.assets.pop(table, None)

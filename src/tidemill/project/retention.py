@@ -16,6 +16,7 @@ from tidemill.core.jobstate import Phase
 from tidemill.core.model import Asset, AssetKind, Job
 from tidemill.core.ports import Head
 from tidemill.core.retention import Need, held_back, may_go
+from tidemill.project.sides import SIDE
 from tidemill.project.wiring import Machine
 from tidemill.runtime.retention import need_of
 
@@ -29,14 +30,14 @@ EXPIRING_AT_ONCE = 20_000
 
 def _retained(machine: Machine) -> list[Asset]:
     """The topics of which something has expired, or may."""
-    topics = [asset for asset in machine.catalog.assets.values() if asset.kind is AssetKind.TOPIC]
+    topics = [asset for asset in machine.catalog.assets.copy().values() if asset.kind is AssetKind.TOPIC]
     heads = machine.ledger.positions().heads
     return [topic for topic in topics if topic.retention_seconds or (topic.name in heads and heads[topic.name].expired)]
 
 
 def forget_expired(machine: Machine) -> int:
     """Forget what is older than its topic's retention and needed by nobody; returns how many events and rows went."""
-    topics = [asset for asset in list(machine.catalog.assets.values()) if asset.retention_seconds]
+    topics = [asset for asset in machine.catalog.assets.copy().values() if asset.retention_seconds]
     return sum(_forget(machine, topic) for topic in topics)
 
 
@@ -64,7 +65,7 @@ def _due(machine: Machine, topic: Asset) -> int:
 def _needs(machine: Machine, topic: Asset) -> Iterator[Need]:
     """What each job still needs of a topic."""
     progress = {job: known for held in machine.positions().values() for job, known in held.progress.items()}
-    for job in list(machine.catalog.jobs.values()):
+    for job in machine.catalog.jobs.copy().values():
         if topic.name not in job.inputs and topic.name not in job.watches:
             continue
         state = machine.loop.state.jobs.get(job.name)
@@ -75,6 +76,11 @@ def _needs(machine: Machine, topic: Asset) -> Iterator[Need]:
         need = need_of(machine.catalog, job, topic.name, known, phase=phase, is_waiting=is_waiting)
         if need is not None:
             yield need
+    for table, note in machine.ledger.notes(SIDE).items():
+        if note.get("state") == "working" and topic.name in note.get("targets", {}):
+            known = progress.get(table)
+            read = known.cursors.get(topic.name, 0) if known is not None else note["from"]
+            yield Need(note["job"], read, f"replay --into {table} is at work, and has read up to offset {read}")
 
 
 def _holders(machine: Machine, topic: Asset) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from tidemill.core.model import Asset, AssetKind
 from tidemill.project.assets import NAME
 from tidemill.project.wiring import Machine
 
-__all__ = ["check_name", "drop", "know_sides", "note_of", "remember"]
+__all__ = ["SIDE", "check_name", "drop", "know_sides", "note_of", "remember"]
 
 SIDE = "side"
 """The topic of the notes: table -> {job, version, from, targets, state, parked}."""

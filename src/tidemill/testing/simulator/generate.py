@@ -113,7 +113,19 @@ class _Drawing:
         return [*(source.name for source in self.sources if source.kind != "external"), *tables]
 
     def _draw_job(self, name: str) -> None:
-        shapes = ("map", "keep", "split", "sum", "sum", "count", "distinct", "join", "union", "run", "run")
+        shapes: tuple[str, ...] = (
+            "map",
+            "keep",
+            "split",
+            "sum",
+            "sum",
+            "count",
+            "distinct",
+            "join",
+            "union",
+            "run",
+            "run",
+        )
         # What is computed from all rows keeps them: where rows are to expire, most jobs take what is new.
         if self.expires and self.random.random() < 0.7:
             shapes = (*ROWWISE, "run")

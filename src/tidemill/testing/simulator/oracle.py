@@ -144,8 +144,9 @@ class _Judge:
         to, expired = head if to is None else to, transaction.head(asset).expired
         part = Slice(asset, expired, max(to, expired), Images.ADDED) if expired else Slice(asset, 0, to)
         gone = self.player.site.gone.get(asset, {}) if expired else {}
-        found: list[dict[str, Any]] = [row for at, row in sorted(gone.items()) if at <= min(to, expired)]
-        return found + pa.table(transaction.read(part)).to_pylist()
+        found = [row for at, row in sorted(gone.items()) if at <= min(to, expired)]
+        left: list[dict[str, Any]] = pa.table(transaction.read(part)).to_pylist()
+        return [*found, *left]
 
     def progress(self, spec: JobSpec) -> Progress | None:
         return self.player.machine.progress(spec)
