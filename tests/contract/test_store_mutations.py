@@ -241,8 +241,8 @@ class OffsetsBeginAnew(MemoryTransaction):
 class GreedyTrim(Stored):
     """Trimming forgets one offset too many."""
 
-    def trim(self, floor: int) -> int:
-        count = super().trim(floor + 1)
+    def trim(self, floor: int, keep: Iterable[int] = ()) -> int:
+        count = super().trim(floor + 1, keep)
         self.floor = floor
         return count
 

@@ -10,10 +10,10 @@ import pytest
 
 from tests.e2e.conftest import ORDERS, STOCK, Project, job_state, order, ran, rows, settled
 from tidemill.core.errors import Expired
-from tidemill.project import retention as retention_of
 from tidemill.project import sides
 from tidemill.project.asking import Gone
 from tidemill.project.mill import Mill
+from tidemill.project.retention import forget_expired
 from tidemill.project.watching import keep_house
 
 DAY = 86_400.0
@@ -35,10 +35,15 @@ def sells(mill: Mill, first: int, count: int = 5) -> None:
 
 
 def passed(mill: Mill, days: float = 31) -> int:
-    """Let what was recorded so far be older by so many days, and forget what has expired by then."""
+    """Let so many days pass, and forget what has expired by then."""
+    aged(mill, days)
+    return keep_house(mill.machine)
+
+
+def aged(mill: Mill, days: float = 31) -> None:
+    """Let what was recorded so far be older by so many days."""
     with mill.machine.ledger._writes() as connection:
         connection.execute("update blocks set at = at - ?", (days * DAY,))
-    return keep_house(mill.machine)
 
 
 def test_what_is_older_than_its_retention_goes_from_the_log_and_its_mirror(project: Project) -> None:
@@ -73,7 +78,7 @@ def test_tables_keep_what_they_counted_and_go_on_counting(project: Project) -> N
 
 def retention(mill: Mill) -> dict[str, Any]:
     """What `status` says of the topic."""
-    return next(dict(asset["retention"]) for asset in mill.status()["assets"] if asset["asset"] == "orders")
+    return next(dict(topic) for topic in mill.status()["retention"] if topic["asset"] == "orders")
 
 
 def test_what_a_paused_job_has_not_read_stays_and_status_says_which_and_since_when(project: Project) -> None:
@@ -86,7 +91,8 @@ def test_what_a_paused_job_has_not_read_stays_and_status_says_which_and_since_wh
         assert passed(mill) > 0
         told = retention(mill)
         [held] = told.pop("held_back")
-        assert told == {"seconds": 30 * DAY, "expired": 3}
+        told["not_rebuildable"].sort()
+        assert told == {"asset": "orders", "seconds": 30 * DAY, "expired": 3, "not_rebuildable": ["large", "totals"]}
         assert held["since"] == pytest.approx(began + 30 * DAY, abs=60)
         assert (held["job"], held["offset"], held["reason"]) == (
             "large",
@@ -96,7 +102,7 @@ def test_what_a_paused_job_has_not_read_stays_and_status_says_which_and_since_wh
         assert "alarm: retention large: nothing of `orders` expires that follows offset 3" in alarm_lines(mill)
         mill.resume("large")
         ran(mill)
-        assert retention(mill) == {"seconds": 30 * DAY, "expired": 6, "held_back": []}
+        assert (retention(mill)["expired"], retention(mill)["held_back"]) == (6, [])
         assert rows(mill, "select count(*) from large") == [(4,)]
 
 
@@ -207,8 +213,8 @@ def test_replay_and_reconcile_say_that_the_history_has_expired_and_status_knows_
                 doing("totals")
         with pytest.raises(Expired):
             mill.reconcile("totals", repair=True)
-        [job] = mill.status()["jobs"]
-        assert (job["expired"], job["state"]) == ({"orders": 5}, "idle")
+        assert (retention(mill)["expired"], retention(mill)["not_rebuildable"]) == (5, ["totals"])
+        assert job_state(mill, "totals") == "idle"
         sells(mill, 8, 1)
         assert ("bob", 4, 20) in rows(mill, "select * from totals")
     told = project.cli("status").stdout
@@ -283,18 +289,15 @@ def test_of_a_topic_with_keys_history_goes_and_current_rows_stay(project: Projec
         assert sorted(rows(mill, "select item, level from stock")) == [("a", 5), ("b", 3)]
         assert rows(mill, "select * from most") == [(5,)]
         assert mill.replay("most")["failed"] == 0
-        assert mill.status()["jobs"][0]["expired"] == {}
+        assert mill.status()["retention"][0]["not_rebuildable"] == []
 
 
-def test_a_pass_forgets_a_bounded_number_and_the_next_goes_on(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retention_of, "EXPIRING_MAX", 4)
-    monkeypatch.setattr(retention_of, "EXPIRING_AT_ONCE", 2)
+def test_a_pass_forgets_a_bounded_number_and_the_next_goes_on(project: Project) -> None:
     shop(project)
     with project.open() as mill:
         sells(mill, 1, 6)
-        assert [passed(mill), passed(mill), passed(mill)] == [4 + 4, 2 + 2, 0]
+        aged(mill)
+        assert [forget_expired(mill.machine, most=4, at_once=2) for _ in range(3)] == [4 + 4, 2 + 2, 0]
         assert rows(mill, "select count(*), sum(n) from totals") == [(2, 6)]
 
 

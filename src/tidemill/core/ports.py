@@ -188,8 +188,13 @@ class Store(Protocol):
         """Start a transaction. `exclusive` ones wait for each other and see the newest state; the others see a
         snapshot from their first read and take the commit lock only in `commit`. Any thread."""
 
-    def trim(self, asset: str, below: int) -> int:
-        """Forget images that ended at or below this offset; returns how many. Never changes the current rows."""
+    def trim(self, asset: str, below: int, keep: Sequence[int] = ()) -> int:
+        """Forget images that ended at or below this offset; returns how many. Never changes the current rows.
+
+        Images that were current at one of the positions `keep` stay, where they are still there: the state at that
+        position and the changes since can be read on (of a row that went since, at an earlier offset). The other positions
+        below are refused from then on; a store may keep more.
+        """
 
     def expire(self, asset: str, below: int) -> int:
         """Forget what was recorded at or below this offset, because its retention is over; returns how many.

@@ -21,9 +21,9 @@ import pyarrow as pa
 
 from tidemill.core.effect import pinned_key
 from tidemill.core.errors import NotFound, TidemillError, UserError
-from tidemill.core.model import Asset, AssetKind, Home, Job, Late, Materialized, OnError, Takes
+from tidemill.core.model import Asset, AssetKind, Job, Late, Materialized, OnError, Takes
 from tidemill.core.orchestrate import JobState, Phase
-from tidemill.core.ports import Plan, Positions, Progress
+from tidemill.core.ports import Plan, Progress
 from tidemill.engines.duckdb import DuckDBEngine
 from tidemill.project import retention
 from tidemill.project.alarms import alarms, parked, parked_by, rejected_files
@@ -152,7 +152,6 @@ def status(machine: Machine) -> dict[str, Any]:
             landed.setdefault(output, record.finished_at or 0.0)
     heads = {name: held[asset.home].heads.get(name) for name, asset in machine.catalog.assets.items()}
     listed = []
-    kept = retention.told(machine)
     for name, asset in machine.catalog.assets.items():
         head = heads[name]
         listed.append(
@@ -162,19 +161,17 @@ def status(machine: Machine) -> dict[str, Any]:
                 "head": head.offset if head else 0,
                 "rows": head.rows if head else 0,
                 "freshness_seconds": round(now - landed[name], 3) if name in landed else None,
-                "retention": kept.get(name),
             }
         )
-    jobs = [_job_status(machine, job, held, now) for job in _jobs(machine)]
-    return {"assets": listed, "jobs": jobs, "alarms": alarms(machine)}
+    jobs = [_job_status(machine, job, held[job.home].progress.get(job.name), now) for job in _jobs(machine)]
+    return {"assets": listed, "jobs": jobs, "alarms": alarms(machine), "retention": retention.told(machine)}
 
 
 def _jobs(machine: Machine) -> list[Job]:
     return list(machine.catalog.jobs.copy().values())
 
 
-def _job_status(machine: Machine, job: Job, known: Mapping[Home, Positions], now: float) -> dict[str, Any]:
-    progress = known[job.home].progress.get(job.name)
+def _job_status(machine: Machine, job: Job, progress: Progress | None, now: float) -> dict[str, Any]:
     cursors = progress.cursors if progress is not None else {}
     lag = sum(max(0, machine.loop.state.head(asset) - cursors.get(asset, 0)) for asset in job.inputs)
     served = progress.served_at if progress is not None and progress.run else None
@@ -185,9 +182,6 @@ def _job_status(machine: Machine, job: Job, known: Mapping[Home, Positions], now
         "lag_changes": lag,
         "lag_seconds": 0.0 if not lag else (round(now - served, 3) if served else None),
         "freshness_seconds": round(now - served, 3) if served else None,
-        "expired": retention.expired_inputs(known[Home.LEDGER].heads, job)
-        if job.rebuilds and not job.is_outside
-        else {},
     }
 
 

@@ -35,28 +35,31 @@ def _retained(machine: Machine) -> list[Asset]:
     return [topic for topic in topics if topic.retention_seconds or (topic.name in heads and heads[topic.name].expired)]
 
 
-def forget_expired(machine: Machine) -> int:
-    """Forget what is older than its topic's retention and needed by nobody; returns how many events and rows went."""
+def forget_expired(machine: Machine, most: int = EXPIRING_MAX, at_once: int = EXPIRING_AT_ONCE) -> int:
+    """Forget what is older than its topic's retention and needed by nobody; returns how many events and rows went.
+
+    About `most` events of a topic go in this pass, about `at_once` in one commit.
+    """
     topics = [asset for asset in machine.catalog.assets.copy().values() if asset.retention_seconds]
-    return sum(_forget(machine, topic) for topic in topics)
+    return sum(_forget(machine, topic, most, at_once) for topic in topics)
 
 
-def _forget(machine: Machine, topic: Asset) -> int:
+def _forget(machine: Machine, topic: Asset, most: int, at_once: int) -> int:
     """Forget what may go of one topic. Where nothing is old enough, nothing but that is asked."""
     name, gone = topic.name, 0
     with machine.forgetting:
-        floor, due = machine.ledger.floor(name), _due(machine, topic)
+        floor, due = machine.ledger.floor(name), _due(machine, topic, most)
         below = may_go(due, _needs(machine, topic)) if due > floor else floor
-        for stop in (*range(floor + EXPIRING_AT_ONCE, below, EXPIRING_AT_ONCE), below):
+        for stop in (*range(floor + at_once, below, at_once), below):
             gone += machine.ledger.expire(name, stop) if stop > floor else 0
         if machine.tables.head(name):
             gone += machine.tables.expire(name, machine.ledger.floor(name))
     return gone
 
 
-def _due(machine: Machine, topic: Asset) -> int:
+def _due(machine: Machine, topic: Asset, most: int = EXPIRING_MAX) -> int:
     """The offset up to which events are older than their retention."""
-    return machine.ledger.due(topic.name, machine.clock.now() - topic.retention_seconds, EXPIRING_MAX)
+    return machine.ledger.due(topic.name, machine.clock.now() - topic.retention_seconds, most)
 
 
 # ---------------------------------------------------------------------------------------------- who needs what
@@ -105,16 +108,24 @@ def alarms_of(machine: Machine) -> Iterator[dict[str, Any]]:
             yield {"kind": "retention", "job": held["job"], "reason": reason, "at": held["since"]}
 
 
-def told(machine: Machine) -> dict[str, dict[str, Any]]:
-    """Of each retained topic: `{seconds, expired, held_back}`; `expired` is the offset up to which events are gone."""
-    return {
-        topic.name: {
+def told(machine: Machine) -> list[dict[str, Any]]:
+    """Of each retained topic `{asset, seconds, expired, held_back, not_rebuildable}`.
+
+    `expired` is the offset up to which events are gone, `held_back` who keeps more than `seconds` ask for, `not_rebuildable`
+    the jobs whose results cannot be made anew without what is gone.
+    """
+    heads = machine.ledger.positions().heads
+    jobs = [job for job in machine.catalog.jobs.copy().values() if job.rebuilds and not job.is_outside]
+    return [
+        {
+            "asset": topic.name,
             "seconds": topic.retention_seconds or None,
             "expired": machine.ledger.floor(topic.name),
             "held_back": _holders(machine, topic),
+            "not_rebuildable": [job.name for job in jobs if topic.name in expired_inputs(heads, job)],
         }
         for topic in _retained(machine)
-    }
+    ]
 
 
 def expired_inputs(heads: Mapping[str, Head], job: Job) -> dict[str, int]:

@@ -12,21 +12,23 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import watchfiles
 
 from tidemill.core.errors import TidemillError
 from tidemill.core.event import Alert, Landed, Ticked
-from tidemill.core.model import Asset, AssetKind, Home
-from tidemill.core.ports import Progress
+from tidemill.core.model import Asset, AssetKind, Job
 from tidemill.project import living, wiring
 from tidemill.project.loading import load
 from tidemill.project.retention import forget_expired
 from tidemill.project.toml import FILE
 from tidemill.project.wiring import Machine
+from tidemill.runtime.gate import released_positions
 from tidemill.runtime.stability import DELAY_SECONDS
+from tidemill.runtime.trimming import trims
 
 __all__ = ["RESYNC_SECONDS", "Watch", "keep_house"]
 
@@ -201,19 +203,6 @@ def _stamps(folder: Path) -> frozenset[tuple[str, int, int]]:
     return frozenset(stamps)
 
 
-def _needed_from(progress: Progress | None, asset: str) -> int:
-    """The offset above which a reader still needs an asset's history; 0 where it will read the current rows.
-
-    A pinned range stays readable until it is settled: from its beginning, or where that is 0 as it was at its end.
-    """
-    if progress is None:
-        return 0
-    if progress.pinned is not None and asset in progress.pinned:
-        from_, to = progress.pinned[asset]
-        return from_ or to
-    return progress.cursors.get(asset, 0)
-
-
 def keep_house(machine: Machine) -> int:
     """Trim table logs below their slowest readers (rule 27), forget what has expired of topics, and the logs of old runs;
     returns how many images and events went.
@@ -225,19 +214,20 @@ def keep_house(machine: Machine) -> int:
     machine.plans.keep_only(machine.catalog.jobs)
     trimmed = forget_expired(machine)
     progress = {**machine.tables.positions().progress, **machine.ledger.positions().progress}
-    readers: dict[str, list[int]] = {}
-    gated: set[str] = set()
-    for job in machine.catalog.jobs.copy().values():
-        known = progress.get(job.name)
-        for read in job.inputs:
-            readers.setdefault(read, []).append(_needed_from(known, read))
-            if job.gate is not None:
-                gated.add(read)
-    for name, asset in machine.catalog.assets.items():
-        head = machine.loop.state.head(name)
-        if asset.home is Home.TABLES and head and name not in gated:
-            trimmed += machine.tables.trim(name, min([head, *(at for at in readers.get(name, []) if at)]))
+    let_go = machine.ledger.notes("let_go")
+    head, released = machine.loop.state.head, partial(_released, machine)
+    for trim in trims(machine.catalog, progress, head, released, lambda job: let_go.get(job, {})):
+        trimmed += machine.tables.trim(trim.asset, trim.below, trim.keep)
     return trimmed + _keep_stages(machine)
+
+
+def _released(machine: Machine, job: Job) -> Mapping[str, Mapping[str, int]]:
+    """Where a job's gate has released the values of its inputs."""
+    transaction = machine.stores[job.home].begin(exclusive=False)
+    try:
+        return released_positions(transaction, job)
+    finally:
+        transaction.rollback()
 
 
 def _keep_stages(machine: Machine) -> int:

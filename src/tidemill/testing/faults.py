@@ -67,10 +67,10 @@ class Faulty:
         self.operation("begin")
         return FaultyTransaction(self, self.inner.begin(exclusive=exclusive))
 
-    def trim(self, asset: str, below: int) -> int:
+    def trim(self, asset: str, below: int, keep: Sequence[int] = ()) -> int:
         """See `Store.trim`."""
         self.operation("trim")
-        return self.inner.trim(asset, below)
+        return self.inner.trim(asset, below, keep)
 
     def expire(self, asset: str, below: int) -> int:
         """See `Store.expire`."""

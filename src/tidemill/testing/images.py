@@ -66,6 +66,7 @@ class Stored:
     offset: int = 0
     floor: int = 0
     expired: int = 0
+    kept: frozenset[int] = frozenset()
     is_marked: bool = False
     is_mirror: bool = False
     images: list[Image] = field(default_factory=list)
@@ -102,9 +103,11 @@ class Stored:
         place = self.current.pop(rid)
         self.images[place] = replace(self.images[place], until=offset)
 
-    def trim(self, floor: int) -> int:
-        """Forget images that ended at or below an offset; returns how many."""
-        kept = [image for image in self.images if image.until > floor]
+    def trim(self, floor: int, keep: Iterable[int] = ()) -> int:
+        """Forget images that ended at or below an offset, but for those of positions to keep; returns how many."""
+        places = frozenset(at for at in keep if at < floor and (at >= self.floor or at in self.kept))
+        kept = [image for image in self.images if image.until > floor or _was_current(image, places)]
+        self.kept = places
         count = len(self.images) - len(kept)
         self.images = kept
         self.current = {image.rid: place for place, image in enumerate(kept) if image.until == CURRENT}
@@ -119,6 +122,10 @@ class Stored:
         self.current = {image.rid: place for place, image in enumerate(kept) if image.until == CURRENT}
         self.expired, self.floor = offset, max(self.floor, offset)
         return count
+
+
+def _was_current(image: Image, places: Iterable[int]) -> bool:
+    return any(image.from_ <= at < image.until for at in places)
 
 
 class Rows:
@@ -246,8 +253,8 @@ def check(part: Slice, stored: Stored) -> None:
     """Raise where a slice asks for what the log does not have, or no longer has."""
     if part.to > stored.offset:
         raise StateCorrupt(f"{part.asset}: offset {part.to} is asked for, but the log ends at {stored.offset}")
-    starts_below = part.images != Images.STATE and 0 < part.from_ < stored.floor
-    if starts_below or 0 < part.to < stored.floor:
+    starts_below = part.images != Images.STATE and 0 < part.from_ < stored.floor and part.from_ not in stored.kept
+    if starts_below or (0 < part.to < stored.floor and part.to not in stored.kept):
         raise StateCorrupt(f"{part.asset}: ({part.from_}, {part.to}] is trimmed up to {stored.floor}")
     check_kept(part, stored.expired)
     if part.released and part.images != Images.STATE:

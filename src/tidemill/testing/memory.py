@@ -102,14 +102,14 @@ class MemoryStore:
         self._transactions.add(transaction)
         return transaction
 
-    def trim(self, asset: str, below: int) -> int:
+    def trim(self, asset: str, below: int, keep: Sequence[int] = ()) -> int:
         """See `Store.trim`."""
         with self._maintenance() as disk:
             if asset not in disk.tables:
                 raise NotFound(f"the store has no asset {asset}")
             stored = disk.tables[asset].copy()
             floor = min(below, stored.offset)
-            count = stored.trim(floor) if floor > stored.floor else 0
+            count = stored.trim(floor, keep) if floor > stored.floor else 0
             disk.tables = {**disk.tables, asset: stored}
         return count
 
@@ -343,7 +343,7 @@ class MemoryTransaction:
             if _position(before) != _position(newest):
                 raise Conflict(f"{asset} has changed since this transaction read it")
             if newest is not None and newest.floor > stored.floor:
-                stored.trim(newest.floor)
+                stored.trim(newest.floor, newest.kept)
             if newest is not None and newest.expired > stored.expired:
                 stored.expire(newest.expired)
         for job in self._settled:

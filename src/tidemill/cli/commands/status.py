@@ -43,9 +43,8 @@ def command(settings: Settings) -> None:
 
 def _expired(status: dict[str, Any]) -> Iterator[str]:
     """What has expired, and what can no longer be made anew without it."""
-    for asset in status["assets"]:
-        if asset["retention"] and asset["retention"]["expired"]:
-            yield f"expired: {asset['asset']} up to offset {asset['retention']['expired']}"
-    for job in status["jobs"]:
-        for asset, offset in job["expired"].items():
-            yield f"cannot be made anew: {job['job']}, for {asset} has expired up to offset {offset}"
+    for topic in status.get("retention", []):
+        if topic["expired"]:
+            yield f"expired: {topic['asset']} up to offset {topic['expired']}"
+        for job in topic["not_rebuildable"]:
+            yield f"cannot be made anew: {job}, for {topic['asset']} has expired up to offset {topic['expired']}"

@@ -79,6 +79,7 @@ _LAYOUT = (
 class Held:
     """What is known of one asset in the store.
 
+    `kept` are the positions below the floor whose state is still there.
     `rows` counts what came and did not end, `gone` how many of these have expired, `expired` up to which offset.
     `offset` is its head, `floor` the highest offset that history was trimmed to, `closed` the last offset at which an
     image ended (0: none ever did, so no change set has an old image), `is_marked` whether this generation has had its
@@ -97,6 +98,7 @@ class Held:
     is_mirror: bool = False
     expired: int = 0
     gone: int = 0
+    kept: frozenset[int] = frozenset()
 
     @property
     def head(self) -> Head:
@@ -304,7 +306,8 @@ def _bodies_of(held: Held) -> dict[str, str]:
 
 def _floor_of(held: Held) -> str:
     expired = {"expired": held.expired, "gone": held.gone} if held.expired else {}
-    return json.dumps({"floor": held.floor, **expired})
+    kept = {"kept": sorted(held.kept)} if held.kept else {}
+    return json.dumps({"floor": held.floor, **expired, **kept})
 
 
 @cache
@@ -313,7 +316,7 @@ def _shape_of(columns: tuple[Column, ...], key: tuple[str, ...] | None, generati
     return json.dumps({"columns": listed, "key": key, "generation": generation})
 
 
-def _asset_of(name: str, moving: Mapping[str, Any], shape: Mapping[str, Any], floor: Mapping[str, int]) -> Held:
+def _asset_of(name: str, moving: Mapping[str, Any], shape: Mapping[str, Any], floor: Mapping[str, Any]) -> Held:
     return Held(
         asset=name,
         columns=tuple(Column(*column) for column in shape["columns"]),
@@ -327,6 +330,7 @@ def _asset_of(name: str, moving: Mapping[str, Any], shape: Mapping[str, Any], fl
         is_mirror=moving["mirror"],
         expired=floor.get("expired", 0),
         gone=floor.get("gone", 0),
+        kept=frozenset(floor.get("kept", ())),
     )
 
 

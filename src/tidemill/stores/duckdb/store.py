@@ -9,7 +9,7 @@ Rules of this file:
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ class DuckDBStore:
         self._transactions.add(transaction)
         return transaction
 
-    def trim(self, asset: str, below: int) -> int:
+    def trim(self, asset: str, below: int, keep: Sequence[int] = ()) -> int:
         """See `Store.trim`."""
 
         def trimming(session: Session, known: Known) -> tuple[int, Known]:
@@ -81,8 +81,9 @@ class DuckDBStore:
             floor = min(below, held.offset)
             if floor <= held.floor:
                 return 0, known
-            count = session.run(f"DELETE FROM {table_name(asset)} WHERE {UNTIL} <= {floor}")
-            trimmed = replace(held, floor=floor)
+            kept = frozenset(at for at in keep if at < floor and (at >= held.floor or at in held.kept))
+            count = session.run(f"DELETE FROM {table_name(asset)} WHERE {UNTIL} <= {floor}{_but_for(kept)}")
+            trimmed = replace(held, floor=floor, kept=kept)
             save_floor(session, held, trimmed)
             return count, known.after({asset: trimmed}, {})
 
@@ -258,6 +259,13 @@ class DuckDBStore:
     def _check_open(self) -> None:
         if self._is_closed:
             raise OperatorError("the store is closed", mend="open it again")
+
+
+def _but_for(kept: Iterable[int]) -> str:
+    """What leaves the images alone that were current at one of these positions."""
+    places = ", ".join(f"({at})" for at in sorted(kept))
+    current = f"SELECT 1 FROM (VALUES {places}) k(at) WHERE k.at >= {FROM} AND k.at < {UNTIL}"
+    return f" AND NOT EXISTS ({current})" if places else ""
 
 
 def _copy(session: Session, target: Path) -> None:

@@ -532,7 +532,7 @@ def _with_floor(held: Held, newest: Held | None) -> Held:
         return held
     if (newest.floor, newest.expired) <= (held.floor, held.expired):
         return held
-    return replace(held, floor=newest.floor, expired=newest.expired, gone=newest.gone)
+    return replace(held, floor=newest.floor, expired=newest.expired, gone=newest.gone, kept=newest.kept)
 
 
 def _whole(source: Source, held: Held, key: tuple[str, ...] | None) -> str:

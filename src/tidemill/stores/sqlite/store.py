@@ -178,9 +178,9 @@ class SQLiteStore:
             raise
         return self._open
 
-    def trim(self, asset: str, below: int) -> int:
+    def trim(self, asset: str, below: int, keep: Sequence[int] = ()) -> int:
         """Forget images that ended at or below this offset (port `Store.trim`); of a topic only whole blocks."""
-        return self._forgotten(asset, below, upkeep.trim)
+        return self._forgotten(asset, min([below, *keep]), upkeep.trim)
 
     def expire(self, asset: str, below: int) -> int:
         """Forget what was recorded at or below this offset (port `Store.expire`)."""

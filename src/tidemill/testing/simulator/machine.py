@@ -26,6 +26,7 @@ from tidemill.core.ports import Engine, Head, Plan, Positions, Progress, Reader,
 from tidemill.core.retention import Need, may_go
 from tidemill.engines.python import PythonEngine
 from tidemill.runtime.catalog import Catalog
+from tidemill.runtime.gate import released_positions
 from tidemill.runtime.landing import Landing
 from tidemill.runtime.look import Looker
 from tidemill.runtime.loop import Loop, Services
@@ -34,6 +35,7 @@ from tidemill.runtime.outside import Effect, Outside
 from tidemill.runtime.parking import Parking
 from tidemill.runtime.perform import Done, Performer
 from tidemill.runtime.retention import need_of
+from tidemill.runtime.trimming import trims
 from tidemill.testing.memory import MemoryStore
 from tidemill.testing.simulator.definitions import asset_of, inner_takes, job_of, output_of
 from tidemill.testing.simulator.fate import Fate, FatedStore
@@ -259,14 +261,18 @@ class Machine:
         """Forget what every reader is past (as `project/watching.py` does)."""
         held = self.positions()
         progress = {**held[Home.TABLES].progress, **held[Home.LEDGER].progress}
-        jobs = [job_of(spec) for spec in self.site.jobs.values()]
-        gated = {asset for job in jobs if job.gate is not None for asset in job.inputs}
-        for name, asset in self.catalog.assets.items():
-            head = self.loop.state.head(name)
-            if asset.home is Home.TABLES and head and name not in gated:
-                readers = [job for job in jobs if name in job.inputs]
-                at = [_needs(progress[job.name], name) for job in readers if job.name in progress]
-                self.stores[Home.TABLES].trim(name, min([head, *filter(None, at)]))
+        let_go = self.site.let_go
+        for trim in trims(
+            self.catalog, progress, self.loop.state.head, self._released, lambda job: let_go.get(job, {})
+        ):
+            self.stores[Home.TABLES].trim(trim.asset, trim.below, trim.keep)
+
+    def _released(self, job: Job) -> Mapping[str, Mapping[str, int]]:
+        transaction = self.inner[job.home].begin(exclusive=False)
+        try:
+            return released_positions(transaction, job)
+        finally:
+            transaction.rollback()
 
     def expire(self, share: float) -> None:
         """Let a share of each append topic expire, as far as nobody needs it (as `project/retention.py` does)."""
@@ -356,12 +362,6 @@ class Machine:
         if self.site.troubles.get(job, 0) > 0:
             self.site.troubles[job] -= 1
             raise OSError("the world around the function is in trouble")
-
-
-def _needs(progress: Progress, asset: str) -> int:
-    """From where on a reader needs an asset's log: from its cursor on, or to the end of a range that is pinned."""
-    pinned = (progress.pinned or {}).get(asset)
-    return progress.cursors.get(asset, 0) or (pinned[1] if pinned is not None else 0)
 
 
 def _about(event: Any) -> str:
