@@ -473,6 +473,24 @@ def test_a_full_disk_stops_the_work_and_leaves_the_state_valid() -> None:
     store.close()
 
 
+def test_on_a_full_disk_nothing_expires_by_half() -> None:
+    store = DuckDBStore(":memory:", site=Site(":memory:", session_type=Full))
+    write(store, "m", Appended(rows((1, "a"), (2, "b"), offset=[1, 2]), head=2))
+    before = head(store, "m")
+    for text in ("DELETE FROM tables.store", "tidemill.state"):
+        Full.text = text
+        with pytest.raises(StorageFull):
+            store.expire("m", 1)
+        Full.text = ""
+        assert (head(store, "m"), len(contents(store, "m"))) == (before, 2)
+    Full.left = 1
+    with pytest.raises(StorageFull):
+        store.expire("m", 1)
+    assert (head(store, "m"), len(contents(store, "m"))) == (before, 2)
+    assert store.expire("m", 1) == 1
+    store.close()
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 80 MB, where this machine lets us have one."""

@@ -449,6 +449,29 @@ def test_late_rows_that_a_person_let_go_while_nothing_ran_go_with_the_next_run(p
         assert mill.apply()["released"] == []
 
 
+def test_what_a_gate_reads_is_trimmed_and_what_it_released_stays_as_it_was_then(project: Project) -> None:
+    project.write(
+        {**weather(header="-- on_late: hold\n"), **landed("x", "2024-01-01", 5), **landed("y", "2024-01-01", 6)}
+    )
+    with project.open() as mill:
+        ran(mill)
+        for degrees in (50, 60, 70):
+            project.write(landed("x", "2024-01-01", degrees))
+            ran(mill)
+        images = rows(mill, "select count(*) from store.weather where degrees > 10")
+        project.write({**landed("x", "2024-01-02", 1), **landed("y", "2024-01-02", 2)})
+        ran(mill)
+        keep_house(mill.machine)
+        assert images == [(3,)]
+        assert rows(mill, "select degrees from store.weather where degrees > 10") == [(70,)]
+    with project.open() as mill:
+        assert warmest(mill) == [("2024-01-01", 6, 2), ("2024-01-02", 2, 2)]
+        assert mill.reconcile("warmest")["equal"]
+        mill.apply()
+        ran(mill)
+        assert warmest(mill) == [("2024-01-01", 70, 2), ("2024-01-02", 2, 2)]
+
+
 def test_a_gate_gives_the_same_over_restarts(project: Project) -> None:
     project.write({**weather(), **landed("x", "2024-01-01", 5), **landed("y", "2024-01-01", 6)})
     project.run()

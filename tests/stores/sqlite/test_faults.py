@@ -73,6 +73,11 @@ def run_beside(store: SQLiteStore) -> None:
         transaction.rollback()
 
 
+def expire(store: SQLiteStore) -> None:
+    """What expires leaves a block, the content of its ids, and the count."""
+    store.expire("t", 1)
+
+
 def everything(store: SQLiteStore) -> list[object]:
     """All that the file says."""
     tables = ("assets", "blocks", "ids", "keys", "versions", "images", "marks", "progress", "dead")
@@ -80,7 +85,7 @@ def everything(store: SQLiteStore) -> list[object]:
         return [sorted(map(repr, connection.all(f"select * from {table}"))) for table in tables]
 
 
-@pytest.mark.parametrize("act", [append_with_everything, append_upserts, touch, run_a_job, run_beside])
+@pytest.mark.parametrize("act", [append_with_everything, append_upserts, touch, run_a_job, run_beside, expire])
 def test_whatever_statement_fails_nothing_of_it_is_left(tmp_path: Path, act: Callable[[SQLiteStore], None]) -> None:
     done = filled(tmp_path / "done.db", Fault())
     act(done)

@@ -200,3 +200,47 @@ def test_dead_letters_are_listed_newest_first_by_asset() -> None:
     assert len(store.dead()) == 3
     assert len(store.dead(limit=1)) == 1
     store.close()
+
+
+def test_what_is_old_enough_ends_with_the_first_block_that_is_not() -> None:
+    """By when it was recorded; a clock that was set back makes nothing older than what came before it."""
+    clock = Clock()
+    store = SQLiteStore(now=clock)
+    began = clock.at
+    for day in (0, 1, 5, 2):
+        clock.at = began + day * DAY
+        store.append(topic(), ndjson({"n": day}, {"n": day}))
+    assert [store.due("t", began + days * DAY, 100) for days in (-1, 0, 1.5, 4, 5)] == [0, 2, 4, 4, 8]
+    assert store.due("t", began + 9 * DAY, 3) == 4
+    assert [store.recorded_at("t", offset) for offset in (1, 4, 8, 9)] == [began, began + DAY, began + 2 * DAY, None]
+    assert store.expire("t", 4) == 4
+    assert (store.due("t", began + 9 * DAY, 3), store.recorded_at("t", 4)) == (8, None)
+    assert (store.due("nothing", 0.0, 1), store.recorded_at("nothing", 1)) == (0, None)
+    store.close()
+
+
+def test_an_event_that_was_replaced_after_the_boundary_does_not_expire() -> None:
+    """Who reads on from there is told the exact row that was there."""
+    store = SQLiteStore()
+    for event in ({"k": 1, "v": 1, "x": "a"}, {"k": 1, "v": 2, "x": "b"}, {"k": 2, "v": 1, "x": "c"}):
+        store.append(upsert(), ndjson(event))
+    store.append(upsert(), ndjson({"k": 1, "v": 3, "x": "d"}))
+    assert store.expire("u", 3) == 1
+    changed = rows(store, "u", from_=3, images=Images.CHANGES)
+    assert [(row["_weight"], row["x"]) for row in changed] == [(-1, "b"), (1, "d")]
+    assert store.positions().heads["u"].expired == 0
+    assert store.expire("u", 4) == 1
+    assert sorted(row["x"] for row in rows(store, "u", images=Images.STATE)) == ["c", "d"]
+    store.close()
+
+
+def test_an_event_that_has_expired_is_not_found_by_its_id() -> None:
+    store = SQLiteStore()
+    asset = topic(id="id")
+    store.append(asset, ndjson({"id": "a"}))
+    store.append(asset, ndjson({"id": "b"}))
+    store.expire("t", 1)
+    assert store.event_of(asset, {"id": "a"}) is None
+    assert store.event_of(asset, {"id": "b"}).num_rows == 1
+    assert store.append(asset, ndjson({"id": "a"})).duplicate == 1
+    store.close()

@@ -264,7 +264,7 @@ class DuckDBStore:
 def _but_for(kept: Iterable[int]) -> str:
     """What leaves the images alone that were current at one of these positions."""
     places = ", ".join(f"({at})" for at in sorted(kept))
-    current = f"SELECT 1 FROM (VALUES {places}) k(at) WHERE k.at >= {FROM} AND k.at < {UNTIL}"
+    current = f"SELECT 1 FROM (VALUES {places}) k(place) WHERE k.place >= {FROM} AND k.place < {UNTIL}"
     return f" AND NOT EXISTS ({current})" if places else ""
 
 

@@ -40,7 +40,6 @@ def event_of(connection: Connection, asset: Asset, wanted: Mapping[str, str]) ->
         found = _by_id(connection, entry, wanted[asset.id])
     if found is None:
         return None
-    found = found if found > entry.floor else 0
     low, high = (found - 1, found) if found else (entry.head, entry.head)
     return Reading(connection).read(Slice(asset.name, low, high, Images.ADDED))
 

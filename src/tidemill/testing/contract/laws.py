@@ -172,6 +172,25 @@ class Laws(Making):
         store.close()
 
     @lawful
+    @given(histories, st.integers(0, 12), st.lists(st.integers(1, 12), max_size=3), histories)
+    def test_positions_that_are_kept_read_as_before(
+        self, history: list[Any], below: int, keep: list[int], more: list[Any]
+    ) -> None:
+        """The state at each of them, and the changes since, whatever is trimmed around them and written later."""
+        store, seen = self._told(history)
+        places = [at for at in keep if at <= max(seen)]
+        with reading(store) as reader:
+            before = [_since(reader, at, max(seen)) for at in places]
+        store.trim("t", below, keep)
+        store.trim("t", below + 1, keep)
+        for verb in more:
+            write(store, "t", output_of(verb, state(store, "t")))
+        again = self.reopen(store)
+        with reading(again) as reader:
+            assert [_since(reader, at, max(seen)) for at in places] == before
+        again.close()
+
+    @lawful
     @given(histories)
     def test_becoming_a_state_and_back_leaves_no_trace(self, history: list[Any]) -> None:
         """A change set followed by its inverse is empty."""
@@ -190,6 +209,13 @@ def _order(change: Change) -> tuple[int, str]:
 
 def _reading(reader: Reader, at: int, head: int) -> tuple[State, list[Change]]:
     return state_in(reader, "t", at), changes_in(reader, "t", at, head)
+
+
+def _since(reader: Reader, at: int, head: int) -> tuple[State, list[tuple[str, Any, Any]]]:
+    """The state at a position and the changes since; of a row that went since, the offset may be an earlier one."""
+    return state_in(reader, "t", at), sorted(
+        ((c.rid, c.old, c.new) for c in changes_in(reader, "t", at, head)), key=repr
+    )
 
 
 def _shape(state: State) -> list[str]:
