@@ -13,6 +13,7 @@ import pytest
 
 from tests.e2e.conftest import ORDERS, Project, ahead, alarms, order, ran, rows, settled, states, until, watching
 from tidemill.project.mill import Mill
+from tidemill.project.watching import keep_house
 
 THREE = "".join(
     f'[assets.{name}]\nkind = "topic"\n[assets.{name}.columns]\nn = "integer"\n'

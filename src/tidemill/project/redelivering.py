@@ -23,6 +23,7 @@ from tidemill.core.ports import RunRecord
 from tidemill.core.retry import Reaction, after_failure, failure_of
 from tidemill.project.operations import Json, Progress
 from tidemill.project.replaying import moment_of
+from tidemill.project.retention import expired_inputs
 from tidemill.project.wiring import Machine
 from tidemill.runtime.again import Again, replay_of
 from tidemill.runtime.delivered import Delivered
@@ -53,9 +54,10 @@ def deliver_again(
         chosen = work.chosen(start)
         if not chosen:
             return work.answer("finished")
-        work.check_history(chosen)
         version = f"{job.version}:{int(machine.clock.now() * 1000)}"
-        going = work.again.begin(version, chosen[0].offset - 1, chosen[-1].offset)
+        with machine.forgetting:  # from here on what it has to deliver does not expire
+            work.check_history(chosen)
+            going = work.again.begin(version, chosen[0].offset - 1, chosen[-1].offset)
     if work.is_held(going):
         return work.answer("held")
     return work.answer(work.deliver(going, rate, progress))
@@ -103,10 +105,11 @@ class _Delivering:
         """Raise OperatorError where what a run was shown cannot be shown again."""
         catalog, stores = self.machine.catalog, self.machine.stores
         floors = {name: stores[catalog.home(name)].floor(name) for name in self.job.inputs if catalog.is_rows(name)}
+        expired = expired_inputs(self.machine.ledger.positions().heads, self.job)
         for each in reversed(chosen):
             for asset, floor in floors.items():
                 from_, to = each.ranges.get(asset, (0, 0))
-                if to > from_ and (0 < from_ < floor or to < floor):
+                if to > from_ and (0 < from_ < floor or to < floor or from_ < expired.get(asset, 0)):
                     raise OperatorError(
                         f"the history of `{asset}` is gone up to offset {floor}, so run {each.run}, which took "
                         f"({from_}, {to}], cannot be delivered again as it was",

@@ -18,6 +18,7 @@ from tidemill.core.ports import Head
 from tidemill.core.retention import Need, held_back, may_go
 from tidemill.project.sides import SIDE
 from tidemill.project.wiring import Machine
+from tidemill.runtime.again import Again
 from tidemill.runtime.retention import need_of
 
 __all__ = ["EXPIRING_MAX", "alarms_of", "expired_inputs", "forget_expired", "told"]
@@ -79,11 +80,21 @@ def _needs(machine: Machine, topic: Asset) -> Iterator[Need]:
         need = need_of(machine.catalog, job, topic.name, known, phase=phase, is_waiting=is_waiting)
         if need is not None:
             yield need
+        if job.is_outside and (left := _to_deliver_again(machine, job, topic.name)):
+            yield Need(job.name, min(left), "a replay of it is not finished")
     for table, note in machine.ledger.notes(SIDE).items():
         if note.get("state") == "working" and topic.name in note.get("targets", {}):
             known = progress.get(table)
             read = known.cursors.get(topic.name, 0) if known is not None else note["from"]
             yield Need(note["job"], read, f"replay --into {table} is at work, and has read up to offset {read}")
+
+
+def _to_deliver_again(machine: Machine, job: Job, topic: str) -> list[int]:
+    """Where in a topic the recorded runs begin that an unfinished replay of the job has not delivered yet."""
+    again = Again(job, machine.services.outside)
+    going = again.progress
+    left = again.left(going) if going is not None else []
+    return [each.ranges[topic][0] for each in left if topic in each.ranges]
 
 
 def _holders(machine: Machine, topic: Asset) -> list[dict[str, Any]]:
