@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from tidemill.core.change import PARENT, Output, Replaced
-from tidemill.core.model import Asset
+from tidemill.core.model import Asset, Job
 from tidemill.core.ports import Head, Positions, Progress, Receipt, Store, Table, Transaction, Work
 from tidemill.core.retention import Need
 from tidemill.runtime.derived import DerivedReader
@@ -280,6 +280,13 @@ class UnreadExpires(Machine):
         return []
 
 
+class GateTrimmed(Machine):
+    """What a gate reads is trimmed as if it had released nothing."""
+
+    def released(self, job: Job) -> Mapping[str, Mapping[str, int]]:
+        return {}
+
+
 PLANTED: dict[str, type[Machine]] = {
     "the cursor is not in the transaction": CursorApart,
     "the cursor moves back": CursorBack,
@@ -296,4 +303,5 @@ PLANTED: dict[str, type[Machine]] = {
     "ids are forgotten with the process": IdsInMemory,
     "a clock that goes back makes news old": ClockTrusted,
     "what nobody has read expires": UnreadExpires,
+    "what a gate released is trimmed away": GateTrimmed,
 }

@@ -224,6 +224,7 @@ class _Drawing:
             (2, Resync),
             (1, Apply),
             (4 if self.trims else 0, Trim),
+            (4 if self.trims else 0, self._late_then_trimmed),
             (1, SecondOwner),
             (3, lambda: Go(tuple(number(10) for _ in range(number(1, 8))), is_old=True)),
             (6, self._tried_again),
@@ -274,6 +275,17 @@ class _Drawing:
         source, day = self.random.choice(gated), self.random.choice(DAYS)
         files = [self._put(source, day, store) for store in source.members]
         return (*files, LookAtFiles(source.name), Settle(), *((Crash(),) if self.random.random() < 0.3 else ()))
+
+    def _late_then_trimmed(self) -> tuple[Action, ...] | None:
+        """A day that was released is restated, another day lands, and what nobody needs is forgotten."""
+        gated = [source for source in self.sources if source.members]
+        if not gated:
+            return None
+        source, (day, other) = self.random.choice(gated), self.random.sample(DAYS, 2)
+        look = (LookAtFiles(source.name), Settle())
+        first, second = ([self._put(source, each, store) for store in source.members] for each in (day, other))
+        late = self._put(source, day, source.members[0])
+        return (*first, *look, late, *look, *second, *look, Trim(), Settle())
 
     def _commit(self) -> tuple[str, bool, int]:
         random = self.random

@@ -262,12 +262,11 @@ class Machine:
         held = self.positions()
         progress = {**held[Home.TABLES].progress, **held[Home.LEDGER].progress}
         let_go = self.site.let_go
-        for trim in trims(
-            self.catalog, progress, self.loop.state.head, self._released, lambda job: let_go.get(job, {})
-        ):
+        for trim in trims(self.catalog, progress, self.loop.state.head, self.released, lambda job: let_go.get(job, {})):
             self.stores[Home.TABLES].trim(trim.asset, trim.below, trim.keep)
 
-    def _released(self, job: Job) -> Mapping[str, Mapping[str, int]]:
+    def released(self, job: Job) -> Mapping[str, Mapping[str, int]]:
+        """Where a job's gate has released the values of its inputs."""
         transaction = self.inner[job.home].begin(exclusive=False)
         try:
             return released_positions(transaction, job)
