@@ -8,13 +8,15 @@ from typing import Any
 import duckdb
 import pytest
 
-from tests.e2e.conftest import ORDERS, STOCK, Project, job_state, order, ran, rows, settled
-from tidemill.core.errors import Expired
+from tests.e2e.conftest import ORDERS, STOCK, Project, ahead, job_state, order, ran, rows, settled
+from tests.e2e.test_outside import sending
+from tidemill.core.errors import Expired, TidemillError
 from tidemill.project import sides
 from tidemill.project.asking import Gone
 from tidemill.project.mill import Mill
 from tidemill.project.retention import forget_expired
-from tidemill.project.watching import keep_house
+from tidemill.project.watching import Watch, keep_house
+from tidemill.runtime.again import Again
 
 DAY = 86_400.0
 KEPT = ORDERS.replace('id = "id"\n', 'id = "id"\nretention = "30d"\n', 1)
@@ -323,3 +325,32 @@ def test_a_part_that_has_not_expired_is_replayed_beside(project: Project) -> Non
         with pytest.raises(Expired):
             mill.replay("large", into="again", start="4")
         assert mill.replay("large", into="again", start="5")["rows"] == 2
+
+
+def test_what_is_to_be_delivered_again_does_not_expire_and_what_is_gone_is_refused(project: Project) -> None:
+    project.write(sending())
+    project.write({"tidemill.toml": KEPT})
+    with project.open() as mill:
+        for first in (1, 3, 5):
+            mill.emit("orders", [order(first), order(first + 1)])
+            ran(mill)
+        again = Again(mill.machine.catalog.jobs["send"], mill.machine.services.outside)
+        again.begin("v", 2, 4)  # a replay of the second and third run that died before it delivered
+        assert passed(mill) == 2
+        [held] = retention(mill)["held_back"]
+        assert (held["job"], held["offset"], held["reason"]) == ("send", 2, "a replay of it is not finished")
+        assert mill.replay("send")["succeeded"] == 2
+        assert passed(mill) == 4
+        with pytest.raises(TidemillError, match="the history of `orders` is gone"):
+            mill.replay("send")
+
+
+def test_what_becomes_old_while_nothing_is_committed_goes_too(project: Project) -> None:
+    shop(project)
+    with project.open() as mill:
+        sells(mill, 1)
+        watch = Watch(mill.machine, "", applies_at_once=True)
+        watch._resync()
+        ahead(mill, 31 * DAY)
+        watch._resync()
+        assert retention(mill)["expired"] == 5

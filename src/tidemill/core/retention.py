@@ -7,7 +7,7 @@ Rules of this file:
 
 Theory of operation. Each reader of a topic says from which offset on it needs the log (`Need`): a job its cursor, or 0
 where it computes from all rows. What is old enough *and* below all of them goes. A job whose need lies below what is old
-enough holds retention back, and `held_back` names it.
+enough holds retention back.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from tidemill.core.change import Images, Slice
 from tidemill.core.errors import Expired
 
-__all__ = ["Need", "check_kept", "held_back", "may_go"]
+__all__ = ["Need", "check_kept", "in_order", "may_go"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,6 @@ def may_go(due: int, needs: Iterable[Need]) -> int:
     return min([due, *(need.offset for need in needs)])
 
 
-def held_back(due: int, needs: Iterable[Need]) -> list[Need]:
-    """The readers for whose sake something that is old enough stays, those that need most first."""
-    return sorted((need for need in needs if need.offset < due), key=lambda need: (need.offset, need.reader))
+def in_order(needs: Iterable[Need]) -> list[Need]:
+    """Those that need most first."""
+    return sorted(needs, key=lambda need: (need.offset, need.reader))

@@ -15,7 +15,7 @@ from typing import Any
 from tidemill.core.jobstate import Phase
 from tidemill.core.model import Asset, AssetKind, Job
 from tidemill.core.ports import Head
-from tidemill.core.retention import Need, held_back, may_go
+from tidemill.core.retention import Need, in_order, may_go
 from tidemill.project.sides import SIDE
 from tidemill.project.wiring import Machine
 from tidemill.runtime.again import Again
@@ -49,8 +49,8 @@ def _forget(machine: Machine, topic: Asset, most: int, at_once: int) -> int:
     """Forget what may go of one topic. Where nothing is old enough, nothing but that is asked."""
     name, gone = topic.name, 0
     with machine.forgetting:
-        floor, due = machine.ledger.floor(name), _due(machine, topic, most)
-        below = may_go(due, _needs(machine, topic)) if due > floor else floor
+        floor = machine.ledger.floor(name)
+        below = _boundary(machine, topic, floor, most)
         for stop in (*range(floor + at_once, below, at_once), below):
             gone += machine.ledger.expire(name, stop) if stop > floor else 0
         if machine.tables.head(name):
@@ -58,9 +58,21 @@ def _forget(machine: Machine, topic: Asset, most: int, at_once: int) -> int:
     return gone
 
 
-def _due(machine: Machine, topic: Asset, most: int = EXPIRING_MAX) -> int:
-    """The offset up to which events are older than their retention."""
-    return machine.ledger.due(topic.name, machine.clock.now() - topic.retention_seconds, most)
+def _boundary(machine: Machine, topic: Asset, floor: int, most: int) -> int:
+    """The offset up to which events are older than their retention, and needed by nobody."""
+    if _overdue_since(machine, topic, floor) is None:
+        return floor
+    needed = may_go(machine.ledger.head(topic.name), _needs(machine, topic))
+    if needed <= floor:
+        return floor
+    return min(needed, machine.ledger.due(topic.name, machine.clock.now() - topic.retention_seconds, most))
+
+
+def _overdue_since(machine: Machine, topic: Asset, after: int) -> float | None:
+    """Since when the event after this offset is older than its retention; None where it is not, or there is none."""
+    at = machine.ledger.recorded_at(topic.name, after + 1)
+    since = None if at is None else at + topic.retention_seconds
+    return since if since is not None and since <= machine.clock.now() else None
 
 
 # ---------------------------------------------------------------------------------------------- who needs what
@@ -99,21 +111,18 @@ def _to_deliver_again(machine: Machine, job: Job, topic: str) -> list[int]:
 
 def _holders(machine: Machine, topic: Asset) -> list[dict[str, Any]]:
     """Who holds retention back now: `{job, offset, since, reason}`, `since` in seconds since the epoch."""
-    if not topic.retention_seconds:
-        return []
-    held = held_back(_due(machine, topic), _needs(machine, topic))
-    floor = machine.ledger.floor(topic.name)
-    listed = []
-    for need in held:
-        at = machine.ledger.recorded_at(topic.name, max(need.offset, floor) + 1)
-        since = None if at is None else round(at + topic.retention_seconds, 3)
-        listed.append({"job": need.reader, "offset": need.offset, "since": since, "reason": need.reason})
+    floor, listed = machine.ledger.floor(topic.name), []
+    for need in in_order(_needs(machine, topic)) if topic.retention_seconds else ():
+        since = _overdue_since(machine, topic, max(need.offset, floor))
+        if since is not None:
+            said = {"job": need.reader, "offset": need.offset, "since": round(since, 3), "reason": need.reason}
+            listed.append(said)
     return listed
 
 
 def alarms_of(machine: Machine) -> Iterator[dict[str, Any]]:
     """What is older than its retention and stays, because a job needs it: `{kind, job, reason, at}`."""
-    for topic in _retained(machine):
+    for topic in [asset for asset in machine.catalog.assets.copy().values() if asset.retention_seconds]:
         for held in _holders(machine, topic):
             reason = f"nothing of `{topic.name}` expires that follows offset {held['offset']}: {held['reason']}"
             yield {"kind": "retention", "job": held["job"], "reason": reason, "at": held["since"]}
