@@ -112,7 +112,7 @@ def test_what_cannot_be_replayed_says_why(project: Project) -> None:
         mill.emit("orders", [order(n) for n in range(20)])
         ran(mill)
         with pytest.raises(TidemillError, match="`send` acts outside"):
-            mill.replay("send")
+            mill.replay("send", into="again")
         mill.pause("totals")
         with pytest.raises(TidemillError, match="is paused"):
             mill.replay("totals")
