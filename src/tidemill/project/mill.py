@@ -19,7 +19,7 @@ from tidemill.core.errors import NotFound, OperatorError, UserError
 from tidemill.core.event import Defined, Landed, Paused, Requested, Resumed, Ticked
 from tidemill.core.model import Asset, AssetKind, Job, Mode
 from tidemill.core.ports import Head, Receipt, RunRecord
-from tidemill.project import letters, living, querying, reconciling, redelivering, replaying, reports, sides, wiring
+from tidemill.project import auditing, letters, living, querying, reconciling, redelivering, replaying, reports, sides, wiring
 from tidemill.project.alarms import alarms
 from tidemill.project.checking import drop_contradictions
 from tidemill.project.loading import load
@@ -295,6 +295,12 @@ class Mill(ServedMachine):
         """What would run, and how each job is maintained."""
         self._know_all()
         return reports.plan(self.machine)
+
+    def audit(
+        self, name: str = "", *, from_: int = 0, to: int = 0, repair: bool = False, progress: Progress | None = None
+    ) -> Json:
+        """Each reader's counts beside the log's."""
+        return auditing.audit(self.machine, name, from_=from_, to=to, repair=repair, progress=progress)
 
     def reconcile(
         self, name: str, *, repair: bool = False, against: str = "", progress: Progress | None = None

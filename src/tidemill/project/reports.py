@@ -33,6 +33,7 @@ from tidemill.runtime.gate import LetGo
 from tidemill.runtime.parking import standing
 
 __all__ = [
+    "PASSED_OVER",
     "assets",
     "backup",
     "dead_letters",
@@ -51,6 +52,9 @@ __all__ = [
 
 _TOLD_BY_REASON = ("incremental", "keyed")
 """Kinds of plans whose reason says how the job is maintained."""
+
+PASSED_OVER = "passed over"
+"""Notes of what a job does not read because a person moved its cursor: `{job, asset, from, to}`."""
 
 T = TypeVar("T")
 
@@ -381,9 +385,19 @@ def moved(machine: Machine, name: str, start: str) -> Progress:
         progress = replace(base, cursors=cursors, pinned=None, opens={})
         transaction.settle(progress, before)
         transaction.commit()
-        return progress
     finally:
         transaction.rollback()
+    _note_passed_over(machine, name, before.cursors if before is not None else {}, cursors)
+    return progress
+
+
+def _note_passed_over(machine: Machine, name: str, before: Mapping[str, int], after: Mapping[str, int]) -> None:
+    """Note what a job will not read because its cursor was moved; where that is lost, an audit takes it for a loss."""
+    for asset, to in after.items():
+        from_ = before.get(asset, 0)
+        if to > from_:
+            said = {"job": name, "asset": asset, "from": from_, "to": to}
+            machine.ledger.note(PASSED_OVER, f"{name} {asset} {from_}", said)
 
 
 def release(machine: Machine) -> list[str]:

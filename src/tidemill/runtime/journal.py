@@ -11,12 +11,13 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
 from tidemill.core.errors import TidemillError
 from tidemill.core.event import Alert, Start
+from tidemill.core.model import Home
 from tidemill.core.ports import Clock, Ledger, Positions, RunRecord
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.perform import Done
@@ -90,6 +91,7 @@ class LedgerJournal:
                 rows_in=done.rows_in,
                 rows_out=done.rows_out,
                 parked=done.parked,
+                skipped=done.skipped,
                 readiness=readiness,
             )
         )
@@ -162,13 +164,37 @@ def settle_reports(ledger: Ledger, positions: Mapping[str, Positions], now: floa
     committed = {p.run for held in positions.values() for p in held.progress.values()}
     left = ledger.runs(state="running", limit=10_000)
     settled = [
-        replace(record, state="succeeded", finished_at=now)
+        replace(record, state="succeeded", finished_at=now, inputs=_taken(ledger, positions, record.job))
         if record.run in committed
         else replace(record, state="failed", finished_at=now, error="the process ended before this run committed")
         for record in left
     ]
+    settled += _unreported(ledger, positions, {record.run for record in left}, now)
     if settled:
         ledger.record(settled)
+
+
+def _taken(ledger: Ledger, positions: Mapping[str, Positions], job: str) -> dict[str, tuple[int, int]]:
+    """What the last run of a job must have taken: from where the run before it ended to its cursors."""
+    before: dict[str, int] = {}
+    for record in ledger.runs(job=job, state="succeeded", limit=1):
+        before = {asset: to for asset, (_, to) in record.inputs.items()}
+    known = next(held.progress[job] for held in positions.values() if job in held.progress)
+    return {
+        asset: (min(before.get(asset, 0), to), to) for asset, to in known.cursors.items() if not asset.startswith("on:")
+    }
+
+
+def _unreported(ledger: Ledger, positions: Mapping[str, Positions], known: set[str], now: float) -> Iterator[RunRecord]:
+    """Runs that acted outside and were committed just before their process died, without any report.
+
+    Only of these: what other jobs took shows in their rows, and asking for each would slow the start.
+    """
+    for progress in positions[str(Home.LEDGER)].progress.values():
+        if progress.run and progress.run not in known and not ledger.runs(run=progress.run, limit=1):
+            taken = _taken(ledger, positions, progress.job)
+            told = {"because": ["its process ended before its report was written"], "rebuild": False, "value": ""}
+            yield RunRecord(progress.run, progress.job, "succeeded", 1, taken, progress.served_at, now, readiness=told)
 
 
 def as_json(record: RunRecord) -> dict[str, Any]:

@@ -106,6 +106,7 @@ class Reconciler:
         try:
             with closing(LazyReader(self.stores[Home.LEDGER])) as ledger:
                 before = _settled(job, transaction.progress(job.name))
+                self.mirrors.prepare_within(job, self.catalog.plan(job), transaction)
                 at = _At(transaction, ledger, transaction)
                 found = self._looked(job, before, at, tell)
                 if found.is_equal:
