@@ -15,6 +15,7 @@ from tidemill.core.change import Slice
 from tidemill.core.errors import DefinitionError
 from tidemill.core.model import Asset, AssetKind
 from tidemill.project.judging import overdue
+from tidemill.project.reconciled import unequal
 from tidemill.project.wiring import Machine
 from tidemill.runtime.landing import landings_asset
 from tidemill.runtime.parking import parked_asset
@@ -32,7 +33,7 @@ def alarms(machine: Machine) -> list[Said]:
     """The alarms that stand: `{kind, job, reason, at}`; `job` is "" where it is about an asset or a file."""
     told: dict[tuple[str, str], Said] = {}
     unloaded = _unloaded(machine.definitions.problems, machine.clock.now())
-    for said in (*_noticed(machine), *unloaded, *_data(machine), *_warned(machine)):
+    for said in (*_noticed(machine), *unloaded, *_data(machine), *_warned(machine), *_unequal(machine)):
         told.setdefault((said["kind"], said["reason"]), said)
     return list(told.values())
 
@@ -60,6 +61,12 @@ def _warned(machine: Machine) -> Iterator[Said]:
             for broken in record.readiness.get("warned", ()):
                 reason = f'job {job.name}: assertion "{broken["name"]}": {broken["reason"]}'
                 yield {"kind": "assertion", "job": job.name, "reason": reason, "at": record.finished_at or 0.0}
+
+
+def _unequal(machine: Machine) -> Iterator[Said]:
+    """Tables that were not what their inputs give when they were last looked at by schedule."""
+    for job, reason, at in unequal(machine):
+        yield {"kind": "reconciliation", "job": job, "reason": reason, "at": at}
 
 
 def _data(machine: Machine) -> Iterator[Said]:

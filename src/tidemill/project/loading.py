@@ -24,6 +24,7 @@ from tidemill.project.identity import Draft
 from tidemill.project.inference import adopt_asset_words, infer, settled
 from tidemill.project.secrets import referenced
 from tidemill.project.serving import server_words
+from tidemill.project.system import SYSTEM
 from tidemill.project.toml import FILE, Document, read
 from tidemill.project.validate import validate
 from tidemill.project.words import nearest
@@ -304,6 +305,8 @@ class _Load:
             self.loaded.jobs[name] = replace(draft, job=job).finished(self.loaded.assets)
             if draft.function is not None:
                 self.loaded.functions[name] = draft.function
+        named = {name for job in self.loaded.jobs.values() for name in job.inputs}
+        self.loaded.assets.update({name: asset for name, asset in SYSTEM.items() if name in named})
         infer(self.loaded)
         self.loaded.jobs = {name: settled(job, self.loaded.assets) for name, job in self.loaded.jobs.items()}
         validate(self.loaded, self.place_of_input)

@@ -19,12 +19,13 @@ from tidemill.core.errors import NotFound, OperatorError, UserError
 from tidemill.core.event import Defined, Landed, Paused, Requested, Resumed, Ticked
 from tidemill.core.model import Asset, AssetKind, Job, Mode
 from tidemill.core.ports import Head, Receipt, RunRecord
-from tidemill.project import auditing, letters, living, querying, reconciling, redelivering, replaying, reports, sides, wiring
+from tidemill.project import auditing, letters, living, nightly, querying, reconciling, redelivering, replaying, reports, sides, wiring
 from tidemill.project.alarms import alarms
 from tidemill.project.checking import drop_contradictions
 from tidemill.project.loading import load
 from tidemill.project.operations import Json, Progress
 from tidemill.project.owner import Owner, acquire
+from tidemill.project.reconciled import learn
 from tidemill.project.served import ServedMachine
 from tidemill.project.slicing import Going
 from tidemill.project.undeclared import told
@@ -35,7 +36,7 @@ from tidemill.runtime.stability import DELAY_SECONDS
 
 __all__ = ["Mill", "open", "open_mill"]
 
-TOLD_AFTER_RUN = ("assertion", "definition", "landing", "parked", "rejected file", "reports")
+TOLD_AFTER_RUN = ("assertion", "definition", "landing", "parked", "reconciliation", "rejected file", "reports")
 """The alarms that a run tells at its end; what became of jobs it has told already."""
 
 _KNOWS_SECONDS_MAX = 5.0
@@ -196,6 +197,7 @@ class Mill(ServedMachine):
             finally:
                 self.machine.journal.listeners.remove(counts.hear)
         self.machine.journal.flush()
+        nightly.reconcile_due(self.machine)
         keep_house(self.machine)
         for alarm in alarms(self.machine):
             if alarm["kind"] in TOLD_AFTER_RUN and alarm["reason"] not in rejected:
@@ -224,10 +226,13 @@ class Mill(ServedMachine):
         self.machine.loop.when_idle()
         self._watch = Watch(self.machine, self.env, applies_at_once=self.opened_for != "serve")
         self._let_clocks_tick(True)
+        nights = threading.Thread(target=nightly.follow, args=(self.machine, stop), name="tidemill-nights", daemon=True)
+        nights.start()
         try:
             self._watch.run(stop)
         finally:
             self._let_clocks_tick(False)
+            nights.join()
 
     def _tick(self) -> None:
         """Let the clock assets show the present."""
@@ -306,7 +311,10 @@ class Mill(ServedMachine):
         self, name: str, *, repair: bool = False, against: str = "", progress: Progress | None = None
     ) -> Json:
         """A job's rows beside what its whole inputs give, and the repair."""
-        return reconciling.reconcile(self.machine, name, repair=repair, against=against, progress=progress)
+        answer = reconciling.reconcile(self.machine, name, repair=repair, against=against, progress=progress)
+        if not against:
+            learn(self.machine, reconciling.writer_of(self.machine, name).name, answer)
+        return answer
 
     def replay(
         self,

@@ -27,6 +27,7 @@ from tidemill.core.ports import Plan, Progress
 from tidemill.engines.duckdb import DuckDBEngine
 from tidemill.project.alarms import alarms, parked, parked_by, rejected_files
 from tidemill.project.judging import readiness
+from tidemill.project.system import SYSTEM
 from tidemill.project.wiring import Machine
 from tidemill.runtime.again import replay_of
 from tidemill.runtime.gate import LetGo
@@ -107,7 +108,7 @@ def assets(machine: Machine) -> list[dict[str, Any]]:
     """Every asset, with who writes and who reads it."""
     jobs = machine.catalog.jobs.copy().values()
     listed = []
-    for name in machine.catalog.assets:
+    for name in listed_assets(machine):
         asset = shaped(machine, name)
         listed.append(
             {
@@ -124,6 +125,11 @@ def assets(machine: Machine) -> list[dict[str, Any]]:
             }
         )
     return listed
+
+
+def listed_assets(machine: Machine) -> list[str]:
+    """Every asset but those of tidemill itself that hold nothing yet."""
+    return [name for name in machine.catalog.assets if name not in SYSTEM or machine.tables.head(name)]
 
 
 def _readers(machine: Machine, name: str) -> list[str]:
@@ -152,9 +158,10 @@ def status(machine: Machine) -> dict[str, Any]:
     for record in machine.ledger.runs(state="succeeded", limit=1_000):
         for output in machine.catalog.jobs[record.job].outputs if record.job in machine.catalog.jobs else ():
             landed.setdefault(output, record.finished_at or 0.0)
-    heads = {name: held[asset.home].heads.get(name) for name, asset in machine.catalog.assets.items()}
+    known = {name: machine.catalog.assets[name] for name in listed_assets(machine)}
+    heads = {name: held[asset.home].heads.get(name) for name, asset in known.items()}
     listed = []
-    for name, asset in machine.catalog.assets.items():
+    for name, asset in known.items():
         head = heads[name]
         listed.append(
             {

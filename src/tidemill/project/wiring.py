@@ -32,6 +32,7 @@ from tidemill.project.plancache import PlanCache
 from tidemill.project.runlogs import RunLogs
 from tidemill.project.schedule import moments_in
 from tidemill.project.sqljobs import written
+from tidemill.project.system import SYSTEM
 from tidemill.project.undeclared import Undeclared
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.gate import release
@@ -150,7 +151,7 @@ def _assembled(
     ledger.claim()
     tables.claim()
     clock = SystemClock()
-    catalog = Catalog(assets=dict(definitions.assets), timezone=definitions.timezone)
+    catalog = Catalog(assets={**SYSTEM, **definitions.assets}, timezone=definitions.timezone)
     logs = RunLogs(folder / "logs")
     python = PythonEngine(definitions.jobs.values(), definitions.functions, logs.opened)
     plans = PlanCache(folder / "plans")

@@ -144,6 +144,7 @@ class Reconciler:
         for asset, output in truth.outputs(work).items():
             tell(f"comparing {asset}")
             sides = self._sides(asset, output.rows, plan, at.own, is_rowwise=isinstance(output, Replaced))
+            sides = replace(sides, tolerance=job.tolerance)
             outputs[asset] = compare(sides, evaluate)
         mirrors = {}
         for topic in self.mirrors.needed(job, plan):
