@@ -65,7 +65,7 @@ def _readers(machine: Machine, name: str) -> list[tuple[Job, list[str]]]:
     jobs, assets = machine.catalog.jobs, machine.catalog.assets
     if name and name not in jobs and name not in assets:
         found(jobs, name, "job or asset")
-    chosen = [jobs[name]] if name in jobs else list(jobs.values())
+    chosen = [jobs[name]] if name in jobs else list(jobs.copy().values())
     only = "" if name in jobs else name
     read = [
         (job, [asset for asset in job.inputs if _has_rows(machine, asset) and only in ("", asset)]) for job in chosen

@@ -20,6 +20,18 @@ from tidemill.core.event import Defined, Landed, Paused, Requested, Resumed, Tic
 from tidemill.core.model import Asset, AssetKind, Job, Mode
 from tidemill.core.ports import Head, Receipt, RunRecord
 from tidemill.project import auditing, letters, living, nightly, querying, reconciling, redelivering, replaying, reports, sides, wiring
+from tidemill.project import (
+    auditing,
+    letters,
+    living,
+    nightly,
+    querying,
+    reconciling,
+    replaying,
+    reports,
+    sides,
+    wiring,
+)
 from tidemill.project.alarms import alarms
 from tidemill.project.checking import drop_contradictions
 from tidemill.project.loading import load

@@ -45,7 +45,7 @@ def reconcile_due(machine: Machine) -> list[str]:
 
 
 def _due(machine: Machine) -> Iterator[Job]:
-    jobs = [job for job in machine.catalog.jobs.values() if job.reconcile]
+    jobs = [job for job in machine.catalog.jobs.copy().values() if job.reconcile]
     if not jobs:
         return
     notes, seen, now = machine.ledger.notes(NOTES), machine.ledger.notes("definition"), machine.clock.now()
