@@ -19,7 +19,9 @@ from tidemill.core.ports import Progress
 from tidemill.project import reconciling
 from tidemill.project.operations import Json
 from tidemill.project.operations import Progress as Told
-from tidemill.project.reports import PASSED_OVER, found, plain
+from tidemill.project.reconciled import learn
+from tidemill.project.reports import found, plain
+from tidemill.project.watchkeeping import PASSED_OVER
 from tidemill.project.wiring import Machine
 from tidemill.runtime.audit import Counting, Ranges, gaps
 from tidemill.runtime.parking import standing
@@ -133,9 +135,11 @@ class _Audit:
         if known is None or not known.run:
             return False, ""
         try:
-            return not reconciling.reconcile(self.machine, self.job.name, progress=self.progress)["equal"], ""
+            answer = reconciling.reconcile(self.machine, self.job.name, progress=self.progress)
         except TidemillError as error:
             return False, str(error)
+        learn(self.machine, self.job.name, answer)
+        return not answer["equal"], ""
 
     def _untaken(self, asset: str, counting: Counting) -> Ranges:
         """The ranges below the cursor that no run took and no person passed over."""
@@ -166,5 +170,6 @@ class _Audit:
         if not self._is_pure():
             return before
         answer = reconciling.reconcile(self.machine, self.job.name, repair=True, progress=self.progress)
+        learn(self.machine, self.job.name, answer)
         again = self.counts(assets)
         return [{**reader, "repaired": answer["repaired"] if not index else 0} for index, reader in enumerate(again)]

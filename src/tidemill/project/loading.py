@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from tidemill.core.errors import DefinitionError, NotFound
 from tidemill.core.model import Asset, AssetKind, Job, Place
 from tidemill.project import commands, pyjobs, sqljobs
+from tidemill.project.alarmwords import alarm_words
 from tidemill.project.assets import asset_of
 from tidemill.project.definitions import Definitions
 from tidemill.project.hooks import hook_of
@@ -121,6 +122,11 @@ class _Load:
                 self.loaded.settings[name] = cast(
                     "Mapping[str, object]", referenced(self.table(name), self.loaded.folder)
                 )
+        try:
+            alarm_words(self.loaded.settings.get("alarms", {}))
+        except DefinitionError as error:
+            self.loaded.problems.append(error)
+            self.loaded.settings.pop("alarms", None)
 
     def read_project(self) -> None:
         """[project]: a name and a time zone."""

@@ -19,14 +19,15 @@ from tidemill.core.errors import NotFound, OperatorError, UserError
 from tidemill.core.event import Defined, Landed, Paused, Requested, Resumed, Ticked
 from tidemill.core.model import Asset, AssetKind, Job, Mode
 from tidemill.core.ports import Head, Receipt, RunRecord
-from tidemill.project import auditing, letters, living, nightly, querying, reconciling, redelivering, replaying, reports, sides, wiring
 from tidemill.project import (
     auditing,
+    delivering,
     letters,
     living,
     nightly,
     querying,
     reconciling,
+    redelivering,
     replaying,
     reports,
     sides,
@@ -210,6 +211,7 @@ class Mill(ServedMachine):
                 self.machine.journal.listeners.remove(counts.hear)
         self.machine.journal.flush()
         nightly.reconcile_due(self.machine)
+        delivering.tend(self.machine)
         keep_house(self.machine)
         for alarm in alarms(self.machine):
             if alarm["kind"] in TOLD_AFTER_RUN and alarm["reason"] not in rejected:
@@ -238,13 +240,18 @@ class Mill(ServedMachine):
         self.machine.loop.when_idle()
         self._watch = Watch(self.machine, self.env, applies_at_once=self.opened_for != "serve")
         self._let_clocks_tick(True)
-        nights = threading.Thread(target=nightly.follow, args=(self.machine, stop), name="tidemill-nights", daemon=True)
-        nights.start()
+        others = [
+            threading.Thread(target=follow, args=(self.machine, stop), name=name, daemon=True)
+            for name, follow in (("tidemill-nights", nightly.follow), ("tidemill-alarms", delivering.follow))
+        ]
+        for thread in others:
+            thread.start()
         try:
             self._watch.run(stop)
         finally:
             self._let_clocks_tick(False)
-            nights.join()
+            for thread in others:
+                thread.join()
 
     def _tick(self) -> None:
         """Let the clock assets show the present."""
@@ -410,6 +417,7 @@ class Mill(ServedMachine):
         self.machine.ledger.note("paused", job, None)
         progress = reports.moved(self.machine, job, start) if start != "last" else None
         reports.restart_parked_count(self.machine, job)
+        self.machine.watch.forget(job, "skipped")
         return self._tell(job, Resumed(job, self.machine.clock.now(), progress))
 
     def retry(self, job: str) -> Json:

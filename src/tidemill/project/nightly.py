@@ -25,7 +25,7 @@ from tidemill.project.wiring import Machine
 
 __all__ = ["follow", "reconcile_due"]
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 2.0
 """How often `follow` looks whether a moment has come."""
 _COUNTS = ("missing", "extra", "different", "lag_changes")
 

@@ -14,7 +14,9 @@ NOTES = "reconciled"
 
 
 def learn(machine: Machine, name: str, answer: dict[str, Any]) -> None:
-    """A person reconciled: what was unequal at the last moment may be equal now."""
+    """A person reconciled: what was unequal at the last moment, or skipped, may be there now."""
+    if answer["equal"] or answer["repaired"]:
+        machine.watch.forget(name, "skipped")
     job = machine.catalog.jobs.get(name)
     note = machine.ledger.notes(NOTES).get(name) if job is not None else None
     if note is not None and not note["equal"] and (answer["equal"] or answer["repaired"]):

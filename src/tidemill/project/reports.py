@@ -28,13 +28,13 @@ from tidemill.engines.duckdb import DuckDBEngine
 from tidemill.project.alarms import alarms, parked, parked_by, rejected_files
 from tidemill.project.judging import readiness
 from tidemill.project.system import SYSTEM
+from tidemill.project.watchkeeping import PASSED_OVER
 from tidemill.project.wiring import Machine
 from tidemill.runtime.again import replay_of
 from tidemill.runtime.gate import LetGo
 from tidemill.runtime.parking import standing
 
 __all__ = [
-    "PASSED_OVER",
     "assets",
     "backup",
     "dead_letters",
@@ -53,9 +53,6 @@ __all__ = [
 
 _TOLD_BY_REASON = ("incremental", "keyed")
 """Kinds of plans whose reason says how the job is maintained."""
-
-PASSED_OVER = "passed over"
-"""Notes of what a job does not read because a person moved its cursor: `{job, asset, from, to}`."""
 
 T = TypeVar("T")
 
@@ -219,6 +216,7 @@ def explain(machine: Machine, name: str) -> dict[str, Any]:
         "state": job_state(machine, name),
         "mode": str(job.job.mode),
         "next_at": judged.next_at,
+        "alarms": [alarm["reason"] for alarm in alarms(machine) if alarm["job"] == name],
         "inputs": {
             asset: {"head": machine.loop.state.head(asset), "cursor": job.cursors.get(asset, 0)}
             for asset in job.job.inputs

@@ -34,6 +34,7 @@ from tidemill.project.schedule import moments_in
 from tidemill.project.sqljobs import written
 from tidemill.project.system import SYSTEM
 from tidemill.project.undeclared import Undeclared
+from tidemill.project.watchkeeping import Watchkeeper
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.gate import release
 from tidemill.runtime.journal import LedgerJournal, settle_reports
@@ -64,7 +65,7 @@ class SystemClock:
 class Machine:
     """An assembled project: everything that runs it.
 
-    `pending` are the definitions that wait for `apply` (None: a removal).
+    `pending` are the definitions that wait for `apply` (None: a removal), `undelivered` why alarms could not be delivered.
     """
 
     definitions: Definitions
@@ -85,8 +86,10 @@ class Machine:
     effects: Effects
     undeclared: Undeclared
     ticker: Ticker
+    watch: Watchkeeper
     landings: dict[str, Landing] = field(default_factory=dict)
     pending: dict[str, Job | None] = field(default_factory=dict)
+    undelivered: dict[str, str] = field(default_factory=dict)
 
     @property
     def stores(self) -> dict[Home, SQLiteStore | DuckDBStore]:
@@ -163,6 +166,8 @@ def _assembled(
     stores: dict[Home, Store] = {Home.LEDGER: ledger, Home.TABLES: tables}
     mirrors = Mirrors(catalog, tables, ledger)
     journal = LedgerJournal(ledger, catalog, clock, sql.chooser.rules_of_run)
+    watch = Watchkeeper(ledger, catalog.jobs, moments_in(definitions.timezone))
+    journal.reported.append(watch.hear)
     effects = Effects(catalog, python, sql, definitions.folder, logs)
     performer = Performer(catalog, stores, mirrors)
     outside = Outside(catalog, stores, mirrors, effects.of, _is_released(ledger), performer.check_cancelled)
@@ -191,6 +196,7 @@ def _assembled(
         effects=effects,
         undeclared=Undeclared(ledger),
         ticker=ticker,
+        watch=watch,
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -57,6 +57,8 @@ class LedgerJournal:
         self._thread = threading.Thread(target=self._write, name="tidemill-journal", daemon=True)
         self._thread.start()
         self.listeners: list[Listener] = []
+        self.reported: list[Callable[[Sequence[RunRecord]], None]] = []
+        """Told of reports once they are in the ledger, on the journal's thread; must not raise."""
         self.alarms: dict[tuple[str, str], Alert] = {}
 
     def begin(self, start: Start) -> str:
@@ -104,6 +106,10 @@ class LedgerJournal:
     def alert(self, alert: Alert) -> None:
         """Keep an alarm until the job succeeds."""
         self.alarms[alert.kind, alert.job] = alert
+
+    def going(self) -> list[RunRecord]:
+        """The reports of runs that go on."""
+        return list(self._going.copy().values())
 
     def flush(self) -> None:
         """Return when every report so far is in the ledger."""
@@ -156,6 +162,8 @@ class LedgerJournal:
             self.alert(Alert("reports", "", str(error), self._clock.now()))
             return False
         self.alarms.pop(("reports", ""), None)
+        for hear in self.reported:
+            hear(records)
         return True
 
 
