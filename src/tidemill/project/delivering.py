@@ -21,7 +21,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +60,11 @@ def follow(machine: Machine, stop: threading.Event) -> None:
         now, stamp = time.monotonic(), (machine.stamp(), len(machine.journal.alarms))
         if now < rest_until or (stamp == seen and now < due_at):
             continue
-        with suppress(TidemillError):  # a store that cannot be read or written is told where the work meets it
+        try:
             for said in tend(machine):
                 LOG.warning("alarm %s: %s", said["state"], said["reason"])
+        except Exception as error:  # noqa: BLE001 - what fails is told; the next look makes up for it
+            LOG.error("looking after alarms failed: %s", error)
         seen, ended = (machine.stamp(), len(machine.journal.alarms)), time.monotonic()
         due_at, rest_until = ended + REST_SECONDS, ended + (ended - now) * REST_FACTOR
 

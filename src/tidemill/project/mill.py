@@ -7,6 +7,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from tidemill.core.errors import NotFound, OperatorError, UserError
+from tidemill.core.errors import NotFound, OperatorError, TidemillError, UserError
 from tidemill.core.event import Defined, Landed, Paused, Requested, Resumed, Ticked
 from tidemill.core.model import Asset, AssetKind, Job, Mode
 from tidemill.core.ports import Head, Receipt, RunRecord
@@ -210,8 +211,9 @@ class Mill(ServedMachine):
             finally:
                 self.machine.journal.listeners.remove(counts.hear)
         self.machine.journal.flush()
-        nightly.reconcile_due(self.machine)
-        delivering.tend(self.machine)
+        with contextlib.suppress(TidemillError):  # a store that has no room is told where the work meets it
+            nightly.reconcile_due(self.machine)
+            delivering.tend(self.machine)
         keep_house(self.machine)
         for alarm in alarms(self.machine):
             if alarm["kind"] in TOLD_AFTER_RUN and alarm["reason"] not in rejected:

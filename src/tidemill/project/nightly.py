@@ -9,12 +9,13 @@ Rules of this file:
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from tidemill.core.errors import TidemillError
+from tidemill.core.errors import RunCancelled, TidemillError
 from tidemill.core.model import Job
 from tidemill.project import reconciling
 from tidemill.project.reconciled import NOTES
@@ -25,6 +26,7 @@ from tidemill.project.wiring import Machine
 
 __all__ = ["follow", "reconcile_due"]
 
+LOG = logging.getLogger("tidemill.nights")
 LOOK_SECONDS = 2.0
 """How often `follow` looks whether a moment has come."""
 _COUNTS = ("missing", "extra", "different", "lag_changes")
@@ -33,14 +35,17 @@ _COUNTS = ("missing", "extra", "different", "lag_changes")
 def follow(machine: Machine, stop: threading.Event) -> None:
     """Serve every moment as it comes, until told to stop."""
     while not stop.wait(LOOK_SECONDS):
-        reconcile_due(machine)
+        try:
+            reconcile_due(machine, stop.is_set)
+        except Exception as error:  # noqa: BLE001 - what fails is told; the next look makes up for it
+            LOG.error("reconciling by schedule failed: %s", error)
 
 
-def reconcile_due(machine: Machine) -> list[str]:
-    """Compare the jobs whose moment has come; returns their names."""
+def reconcile_due(machine: Machine, is_stopping: Callable[[], bool] = lambda: False) -> list[str]:
+    """Compare the jobs whose moment has come; returns their names. Whoever stops does not wait for all of it."""
     due = list(_due(machine))
     for job in due:
-        _reconcile(machine, job)
+        _reconcile(machine, job, is_stopping)
     return [job.name for job in due]
 
 
@@ -61,11 +66,17 @@ def _has_run(machine: Machine, job: Job) -> bool:
     return known is not None and bool(known.run)
 
 
-def _reconcile(machine: Machine, job: Job) -> None:
+def _reconcile(machine: Machine, job: Job, is_stopping: Callable[[], bool]) -> None:
+    def go_on(_: object) -> None:
+        if is_stopping():
+            raise RunCancelled(f"the reconciliation of `{job.name}` was given up: its moment is served later")
+
     at, began = machine.clock.now(), time.monotonic()
     answer: dict[str, Any] = {"equal": None, **dict.fromkeys(_COUNTS), "samples": {}, "error": ""}
     try:
-        answer |= reconciling.reconcile(machine, job.name)
+        answer |= reconciling.reconcile(machine, job.name, progress=go_on)
+    except RunCancelled:
+        return
     except TidemillError as error:
         answer["error"] = str(error)
     row = {
