@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,29 @@ def test_a_stale_input_row_is_found(project: Project) -> None:
         mill.reconcile("rates", repair=True)
         ran(mill)
         assert [counts(mill.reconcile(job)) for job in ("rates", "priced")] == [EQUAL, EQUAL]
+
+
+def test_a_consumer_that_acknowledged_without_processing_is_found_and_mended(project: Project) -> None:
+    """Its cursor says that it read what it never saw."""
+    shop(project)
+    with project.open() as mill:
+        mill.pause("totals")
+        mill.emit("orders", [order(n, "eve", 5) for n in (7, 8)])
+        transaction = mill.machine.tables.begin()
+        known = transaction.progress("totals")
+        assert known is not None
+        transaction.settle(replace(known, cursors={"orders": 8}), known)
+        transaction.commit()
+    with project.open() as mill:
+        answer = mill.reconcile("totals")
+        assert counts(answer) == found(missing=1)
+        assert answer["samples"]["missing"] == [{"customer": "eve", "n": 2, "total": 10}]
+        assert counts(mill.reconcile("totals", repair=True)) == found(missing=1, repaired=1)
+        mill.resume("totals")
+        mill.emit("orders", [order(9, "eve", 5)])
+        ran(mill)
+        assert rows(mill, "select n, total from totals where customer = 'eve'") == [(3, 15)]
+        assert counts(mill.reconcile("totals")) == EQUAL
 
 
 def test_joins_without_keys_are_repaired_and_go_on_from_there(project: Project) -> None:

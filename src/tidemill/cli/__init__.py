@@ -48,6 +48,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "dead": "Look at dead letters.",
     },
     "Prove": {
+        "audit": "Count what became of every event, reader by reader.",
         "reconcile": "Compare a table with its job's whole inputs, and mend it.",
         "replay": "Make a table anew with the job's present code.",
     },

@@ -235,6 +235,8 @@ class Job:
     `when` is "" (the mode's default), "any", "all", "each" or an expression over inputs with `&` and `|`.
     `home` is the store of the outputs; `rebuilds` whether another version makes the result anew, or only goes on
     with new code from its cursor (run jobs, commands and append-topic outputs, rule 25).
+    `reconcile` is when its result is compared with its whole inputs (a cron line or ""), `tolerance` how far apart
+    floating-point numbers may then be (relative above 1, absolute below).
     `schedule` is a five-field cron line or "" ; `on` an asset whose change starts the job; `after_seconds` a delay.
     """
 
@@ -268,6 +270,8 @@ class Job:
     start_from: StartFrom = StartFrom.NOW
     hold_above: int = HOLD_ABOVE_DEFAULT
     asserts: tuple[Assertion, ...] = ()
+    reconcile: str = ""
+    tolerance: float = 0.0
     description: str = ""
     owner: str = ""
     tags: tuple[str, ...] = ()

@@ -277,7 +277,11 @@ class Log(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One run as people see it: a report, never the truth about what was committed (rule 9)."""
+    """One run as people see it: a report, never the truth about what was committed (rule 9).
+
+    Of `rows_in` offsets `parked` were put aside and `skipped` came to nothing: counted for jobs that work row by row over
+    an input that only grows; of any other everything goes into the whole.
+    """
 
     run: str
     job: str
@@ -292,6 +296,7 @@ class RunRecord:
     mode: str = ""
     error: str = ""
     readiness: Mapping[str, Any] = field(default_factory=dict)
+    skipped: int = 0
 
 
 class Ledger(Protocol):

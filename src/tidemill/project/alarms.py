@@ -15,6 +15,8 @@ from tidemill.core.change import Slice
 from tidemill.core.errors import DefinitionError
 from tidemill.core.model import Asset, AssetKind
 from tidemill.project.judging import overdue
+from tidemill.project.promises import broken
+from tidemill.project.reconciled import unequal
 from tidemill.project.retention import alarms_of
 from tidemill.project.wiring import Machine
 from tidemill.runtime.landing import landings_asset
@@ -33,7 +35,17 @@ def alarms(machine: Machine) -> list[Said]:
     """The alarms that stand: `{kind, job, reason, at}`; `job` is "" where it is about an asset or a file."""
     told: dict[tuple[str, str], Said] = {}
     unloaded = _unloaded(machine.definitions.problems, machine.clock.now())
-    for said in (*_noticed(machine), *unloaded, *_data(machine), *_warned(machine), *alarms_of(machine)):
+    for said in (
+        *_noticed(machine),
+        *unloaded,
+        *_data(machine),
+        *_warned(machine),
+        *_unequal(machine),
+        *_of_runs(machine),
+        *broken(machine),
+        *_undelivered(machine),
+        *alarms_of(machine),
+    ):
         told.setdefault((said["kind"], said["reason"]), said)
     return list(told.values())
 
@@ -58,9 +70,29 @@ def _warned(machine: Machine) -> Iterator[Said]:
         machine.journal.flush()
     for job in asserting:
         for record in machine.ledger.runs(job=job.name, state="succeeded", limit=1):
-            for broken in record.readiness.get("warned", ()):
-                reason = f'job {job.name}: assertion "{broken["name"]}": {broken["reason"]}'
+            for each in record.readiness.get("warned", ()):
+                reason = f'job {job.name}: assertion "{each["name"]}": {each["reason"]}'
                 yield {"kind": "assertion", "job": job.name, "reason": reason, "at": record.finished_at or 0.0}
+
+
+def _undelivered(machine: Machine) -> Iterator[Said]:
+    """Alarms that could not be delivered where `[alarms]` says."""
+    reasons = sorted(set(machine.undelivered.copy().values()))
+    if reasons:
+        told = f"alarms could not be delivered: {'; '.join(reasons)}; they are tried again"
+        yield {"kind": "undelivered", "job": "", "asset": "alarms", "reason": told, "at": machine.clock.now()}
+
+
+def _of_runs(machine: Machine) -> Iterator[Said]:
+    """What the last runs told: failed, empty, far from their history, too long, events skipped."""
+    machine.journal.flush()
+    yield from machine.watch.standing()
+
+
+def _unequal(machine: Machine) -> Iterator[Said]:
+    """Tables that were not what their inputs give when they were last looked at by schedule."""
+    for job, reason, at in unequal(machine):
+        yield {"kind": "reconciliation", "job": job, "reason": reason, "at": at}
 
 
 def _data(machine: Machine) -> Iterator[Said]:

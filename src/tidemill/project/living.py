@@ -138,6 +138,7 @@ def _take_assets(machine: Machine, loaded: Definitions, refused: dict[str, Defin
     machine.definitions.problems = loaded.problems
     machine.definitions.server = loaded.server
     machine.definitions.hooks = loaded.hooks
+    machine.definitions.settings = loaded.settings
     for asset in [asset for asset in fresh.values() if asset.kind is AssetKind.FILES]:
         wiring.with_columns(machine, asset)
 

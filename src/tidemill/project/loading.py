@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from tidemill.core.errors import DefinitionError, NotFound
 from tidemill.core.model import Asset, AssetKind, Job, Place
 from tidemill.project import commands, pyjobs, sqljobs
+from tidemill.project.alarmwords import alarm_words
 from tidemill.project.assets import asset_of
 from tidemill.project.definitions import Definitions
 from tidemill.project.hooks import hook_of
@@ -24,6 +25,7 @@ from tidemill.project.identity import Draft
 from tidemill.project.inference import adopt_asset_words, infer, settled
 from tidemill.project.secrets import referenced
 from tidemill.project.serving import server_words
+from tidemill.project.system import SYSTEM
 from tidemill.project.toml import FILE, Document, read
 from tidemill.project.validate import validate
 from tidemill.project.words import nearest
@@ -120,6 +122,11 @@ class _Load:
                 self.loaded.settings[name] = cast(
                     "Mapping[str, object]", referenced(self.table(name), self.loaded.folder)
                 )
+        try:
+            alarm_words(self.loaded.settings.get("alarms", {}))
+        except DefinitionError as error:
+            self.loaded.problems.append(error)
+            self.loaded.settings.pop("alarms", None)
 
     def read_project(self) -> None:
         """[project]: a name and a time zone."""
@@ -304,6 +311,8 @@ class _Load:
             self.loaded.jobs[name] = replace(draft, job=job).finished(self.loaded.assets)
             if draft.function is not None:
                 self.loaded.functions[name] = draft.function
+        named = {name for job in self.loaded.jobs.values() for name in job.inputs}
+        self.loaded.assets.update({name: asset for name, asset in SYSTEM.items() if name in named})
         infer(self.loaded)
         self.loaded.jobs = {name: settled(job, self.loaded.assets) for name, job in self.loaded.jobs.items()}
         validate(self.loaded, self.place_of_input)

@@ -7,6 +7,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -15,16 +16,30 @@ from typing import Any
 
 import msgspec
 
-from tidemill.core.errors import NotFound, OperatorError, UserError
+from tidemill.core.errors import NotFound, OperatorError, TidemillError, UserError
 from tidemill.core.event import Defined, Landed, Paused, Requested, Resumed, Ticked
 from tidemill.core.model import Asset, AssetKind, Job, Mode
 from tidemill.core.ports import Head, Receipt, RunRecord
-from tidemill.project import letters, living, querying, reconciling, redelivering, replaying, reports, sides, wiring
+from tidemill.project import (
+    auditing,
+    delivering,
+    letters,
+    living,
+    nightly,
+    querying,
+    reconciling,
+    redelivering,
+    replaying,
+    reports,
+    sides,
+    wiring,
+)
 from tidemill.project.alarms import alarms
 from tidemill.project.checking import drop_contradictions
 from tidemill.project.loading import load
 from tidemill.project.operations import Json, Progress
 from tidemill.project.owner import Owner, acquire
+from tidemill.project.reconciled import learn
 from tidemill.project.served import ServedMachine
 from tidemill.project.slicing import Going
 from tidemill.project.undeclared import told
@@ -35,7 +50,7 @@ from tidemill.runtime.stability import DELAY_SECONDS
 
 __all__ = ["Mill", "open", "open_mill"]
 
-TOLD_AFTER_RUN = ("assertion", "definition", "landing", "parked", "rejected file", "reports")
+TOLD_AFTER_RUN = ("assertion", "definition", "landing", "parked", "reconciliation", "rejected file", "reports")
 """The alarms that a run tells at its end; what became of jobs it has told already."""
 
 _KNOWS_SECONDS_MAX = 5.0
@@ -196,6 +211,9 @@ class Mill(ServedMachine):
             finally:
                 self.machine.journal.listeners.remove(counts.hear)
         self.machine.journal.flush()
+        with contextlib.suppress(TidemillError):  # a store that has no room is told where the work meets it
+            nightly.reconcile_due(self.machine)
+            delivering.tend(self.machine)
         keep_house(self.machine)
         for alarm in alarms(self.machine):
             if alarm["kind"] in TOLD_AFTER_RUN and alarm["reason"] not in rejected:
@@ -224,10 +242,18 @@ class Mill(ServedMachine):
         self.machine.loop.when_idle()
         self._watch = Watch(self.machine, self.env, applies_at_once=self.opened_for != "serve")
         self._let_clocks_tick(True)
+        others = [
+            threading.Thread(target=follow, args=(self.machine, stop), name=name, daemon=True)
+            for name, follow in (("tidemill-nights", nightly.follow), ("tidemill-alarms", delivering.follow))
+        ]
+        for thread in others:
+            thread.start()
         try:
             self._watch.run(stop)
         finally:
             self._let_clocks_tick(False)
+            for thread in others:
+                thread.join()
 
     def _tick(self) -> None:
         """Let the clock assets show the present."""
@@ -296,11 +322,20 @@ class Mill(ServedMachine):
         self._know_all()
         return reports.plan(self.machine)
 
+    def audit(
+        self, name: str = "", *, from_: int = 0, to: int = 0, repair: bool = False, progress: Progress | None = None
+    ) -> Json:
+        """Each reader's counts beside the log's."""
+        return auditing.audit(self.machine, name, from_=from_, to=to, repair=repair, progress=progress)
+
     def reconcile(
         self, name: str, *, repair: bool = False, against: str = "", progress: Progress | None = None
     ) -> Json:
         """A job's rows beside what its whole inputs give, and the repair."""
-        return reconciling.reconcile(self.machine, name, repair=repair, against=against, progress=progress)
+        answer = reconciling.reconcile(self.machine, name, repair=repair, against=against, progress=progress)
+        if not against:
+            learn(self.machine, reconciling.writer_of(self.machine, name).name, answer)
+        return answer
 
     def replay(
         self,
@@ -384,6 +419,7 @@ class Mill(ServedMachine):
         self.machine.ledger.note("paused", job, None)
         progress = reports.moved(self.machine, job, start) if start != "last" else None
         reports.restart_parked_count(self.machine, job)
+        self.machine.watch.forget(job, "skipped")
         return self._tell(job, Resumed(job, self.machine.clock.now(), progress))
 
     def retry(self, job: str) -> Json:

@@ -88,6 +88,14 @@ class Operations(Protocol):
     def apply(self) -> Json:
         """Apply what waits for it (definitions under serve, held runs): `{applied: [...], released: [...]}`."""
 
+    def audit(
+        self, name: str = "", *, from_: int = 0, to: int = 0, repair: bool = False, progress: Progress | None = None
+    ) -> Json:
+        """What became of the events in (from_, to] in each reader of an asset, in one job, or in all:
+        `{adds_up, log, taken, parked, skipped, passed_over, waiting, missing, repaired, readers: [{job, asset, from, to,
+        ..., missing_ids: [{offset, id}], mend, error}]}`. `repair` commits what pure jobs lack.
+        """
+
     def reconcile(
         self, name: str, *, repair: bool = False, against: str = "", progress: Progress | None = None
     ) -> Json:

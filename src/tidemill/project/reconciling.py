@@ -215,9 +215,8 @@ def _against(machine: Machine, job: Job, name: str, against: str) -> Comparison:
             mend=f"name the columns as they are: {', '.join(column.name for column in columns)}",
         )
     key = asset.key or None
-    return compare(
-        Sides(columns, live, wanted.select([column.name for column in columns]), key), machine.tables.evaluate
-    )
+    sides = Sides(columns, live, wanted.select([column.name for column in columns]), key, tolerance=job.tolerance)
+    return compare(sides, machine.tables.evaluate)
 
 
 def _other_rows(machine: Machine, asset: Asset, against: str) -> pa.Table:

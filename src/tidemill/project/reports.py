@@ -28,6 +28,8 @@ from tidemill.engines.duckdb import DuckDBEngine
 from tidemill.project import retention
 from tidemill.project.alarms import alarms, parked, parked_by, rejected_files
 from tidemill.project.judging import readiness
+from tidemill.project.system import SYSTEM
+from tidemill.project.watchkeeping import PASSED_OVER
 from tidemill.project.wiring import Machine
 from tidemill.runtime.again import replay_of
 from tidemill.runtime.gate import LetGo
@@ -105,7 +107,7 @@ def assets(machine: Machine) -> list[dict[str, Any]]:
     """Every asset, with who writes and who reads it."""
     jobs = machine.catalog.jobs.copy().values()
     listed = []
-    for name in machine.catalog.assets:
+    for name in listed_assets(machine):
         asset = shaped(machine, name)
         listed.append(
             {
@@ -122,6 +124,11 @@ def assets(machine: Machine) -> list[dict[str, Any]]:
             }
         )
     return listed
+
+
+def listed_assets(machine: Machine) -> list[str]:
+    """Every asset but those of tidemill itself that hold nothing yet."""
+    return [name for name in machine.catalog.assets.copy() if name not in SYSTEM or machine.tables.head(name)]
 
 
 def _readers(machine: Machine, name: str) -> list[str]:
@@ -150,9 +157,10 @@ def status(machine: Machine) -> dict[str, Any]:
     for record in machine.ledger.runs(state="succeeded", limit=1_000):
         for output in machine.catalog.jobs[record.job].outputs if record.job in machine.catalog.jobs else ():
             landed.setdefault(output, record.finished_at or 0.0)
-    heads = {name: held[asset.home].heads.get(name) for name, asset in machine.catalog.assets.items()}
+    known = {name: machine.catalog.assets[name] for name in listed_assets(machine)}
+    heads = {name: held[asset.home].heads.get(name) for name, asset in known.items()}
     listed = []
-    for name, asset in machine.catalog.assets.items():
+    for name, asset in known.items():
         head = heads[name]
         listed.append(
             {
@@ -210,6 +218,7 @@ def explain(machine: Machine, name: str) -> dict[str, Any]:
         "state": job_state(machine, name),
         "mode": str(job.job.mode),
         "next_at": judged.next_at,
+        "alarms": [alarm["reason"] for alarm in alarms(machine) if alarm["job"] == name],
         "inputs": {
             asset: {"head": machine.loop.state.head(asset), "cursor": job.cursors.get(asset, 0)}
             for asset in job.job.inputs
@@ -391,9 +400,19 @@ def moved(machine: Machine, name: str, start: str) -> Progress:
         progress = replace(base, cursors=cursors, pinned=None, opens={})
         transaction.settle(progress, before)
         transaction.commit()
-        return progress
     finally:
         transaction.rollback()
+    _note_passed_over(machine, name, before.cursors if before is not None else {}, cursors)
+    return progress
+
+
+def _note_passed_over(machine: Machine, name: str, before: Mapping[str, int], after: Mapping[str, int]) -> None:
+    """Note what a job will not read because its cursor was moved; where that is lost, an audit takes it for a loss."""
+    for asset, to in after.items():
+        from_ = before.get(asset, 0)
+        if to > from_:
+            said = {"job": name, "asset": asset, "from": from_, "to": to}
+            machine.ledger.note(PASSED_OVER, f"{name} {asset} {from_}", said)
 
 
 def release(machine: Machine) -> list[str]:

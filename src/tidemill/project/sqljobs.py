@@ -21,6 +21,7 @@ import msgspec
 from tidemill.core.errors import DefinitionError
 from tidemill.core.model import Asset, AssetKind, Job, Materialized, Place, Takes
 from tidemill.project.identity import Draft
+from tidemill.project.system import quoting
 from tidemill.project.words import WORDS, Wrong, fields
 from tidemill.sql.analyse import ANALYSIS_VERSION, Query, analyse_tree
 from tidemill.sql.header import parse_header
@@ -104,7 +105,7 @@ def _stored(path: Path | None) -> dict[str, Any]:
 
 def _look(text: str, file: str) -> Read:
     header = parse_header(text, file)
-    tree, text, meaning = compact(header.body, file, header.body_line)
+    tree, text, meaning = compact(quoting(header.body), file, header.body_line)
     query = analyse_tree(tree, file, header.body_line, text, meaning)
     return Read(
         {name: word.value for name, word in header.words.items()},
@@ -208,7 +209,7 @@ def written(folder: Path, job: Job) -> tuple[str, int] | None:
         header = parse_header((folder / job.place.file).read_text(encoding="utf-8-sig"), job.place.file)
     except (OSError, UnicodeDecodeError, DefinitionError):
         return None
-    return header.body, header.body_line
+    return quoting(header.body), header.body_line
 
 
 def is_view(sql: SqlFile, overrides: Mapping[str, object]) -> bool:

@@ -268,6 +268,9 @@ def _retracts(job: Job, loaded: Definitions) -> str:
 
 def _asserts(loaded: Definitions, _: PlaceOfInput) -> Iterator[Finding]:
     for job in loaded.jobs.values():
+        if job.reconcile and (job.is_outside or job.materialized is Materialized.EXTRACT):
+            mend = "reconcile the table that it reads"
+            yield f"job {job.name}: reconcile finds no rows here to compare", job.place, mend
         for what, mend in asserting.asserted(job):
             yield f"job {job.name}: {what}", job.place, mend
 

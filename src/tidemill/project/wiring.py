@@ -33,7 +33,9 @@ from tidemill.project.plancache import PlanCache
 from tidemill.project.runlogs import RunLogs
 from tidemill.project.schedule import moments_in
 from tidemill.project.sqljobs import written
+from tidemill.project.system import SYSTEM
 from tidemill.project.undeclared import Undeclared
+from tidemill.project.watchkeeping import Watchkeeper
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.gate import release
 from tidemill.runtime.journal import LedgerJournal, settle_reports
@@ -64,7 +66,7 @@ class SystemClock:
 class Machine:
     """An assembled project: everything that runs it.
 
-    `pending` are the definitions that wait for `apply` (None: a removal).
+    `pending` are the definitions that wait for `apply` (None: a removal), `undelivered` why alarms could not be delivered.
     """
 
     definitions: Definitions
@@ -85,10 +87,12 @@ class Machine:
     effects: Effects
     undeclared: Undeclared
     ticker: Ticker
+    watch: Watchkeeper
     landings: dict[str, Landing] = field(default_factory=dict)
     pending: dict[str, Job | None] = field(default_factory=dict)
     forgetting: Lock = field(default_factory=Lock)
     """Held while what has expired is forgotten, and while somebody decides that it is still needed."""
+    undelivered: dict[str, str] = field(default_factory=dict)
 
     @property
     def stores(self) -> dict[Home, SQLiteStore | DuckDBStore]:
@@ -153,7 +157,7 @@ def _assembled(
     ledger.claim()
     tables.claim()
     clock = SystemClock()
-    catalog = Catalog(assets=dict(definitions.assets), timezone=definitions.timezone)
+    catalog = Catalog(assets={**SYSTEM, **definitions.assets}, timezone=definitions.timezone)
     logs = RunLogs(folder / "logs")
     python = PythonEngine(definitions.jobs.values(), definitions.functions, logs.opened)
     plans = PlanCache(folder / "plans")
@@ -165,6 +169,8 @@ def _assembled(
     stores: dict[Home, Store] = {Home.LEDGER: ledger, Home.TABLES: tables}
     mirrors = Mirrors(catalog, tables, ledger)
     journal = LedgerJournal(ledger, catalog, clock, sql.chooser.rules_of_run)
+    watch = Watchkeeper(ledger, catalog.jobs, moments_in(definitions.timezone))
+    journal.reported.append(watch.hear)
     effects = Effects(catalog, python, sql, definitions.folder, logs)
     performer = Performer(catalog, stores, mirrors)
     outside = Outside(catalog, stores, mirrors, effects.of, _is_released(ledger), performer.check_cancelled)
@@ -193,6 +199,7 @@ def _assembled(
         effects=effects,
         undeclared=Undeclared(ledger),
         ticker=ticker,
+        watch=watch,
     )
 
 

@@ -43,6 +43,7 @@ __all__ = [
     "names",
     "nearest",
     "schedule",
+    "tolerance",
     "when",
     "when_names",
     "whole",
@@ -50,6 +51,7 @@ __all__ = [
 
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
+_TOLERANCE = re.compile(r"tolerance\s+(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)")
 _CLOCK_TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 
 
@@ -130,6 +132,15 @@ def whole(value: object, least: int = 0) -> int:
     return int(digits)
 
 
+def tolerance(value: object) -> float:
+    """The number of "tolerance 1e-9"."""
+    match = _TOLERANCE.fullmatch(value.strip()) if isinstance(value, str) else None
+    number = float(match[1]) if match else -1.0
+    if not 0 < number < 1:
+        raise ValueError(f"{_shown(value)} is no tolerance; write tolerance and a number below 1, such as 1e-9")
+    return number
+
+
 def choice(words: type[StrEnum], value: object) -> StrEnum:
     """One of a fixed set of words."""
     said = value.strip().lower() if isinstance(value, str) else value
@@ -192,6 +203,8 @@ WORDS: Mapping[str, Word] = {
     "freshness": Word("freshness_seconds", positive_duration, "a duration"),
     "start_from": Word("start_from", partial(choice, StartFrom), "now | beginning"),
     "hold_above": Word("hold_above", whole, "a whole number"),
+    "reconcile": Word("reconcile", schedule, '"03:00" or a five-field cron line'),
+    "compare": Word("tolerance", tolerance, "tolerance NUMBER"),
     "assert": Word("asserts", assertions, ALLOWED),
     "description": Word("description", text, "text"),
     "owner": Word("owner", text, "text"),

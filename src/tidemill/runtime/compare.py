@@ -55,6 +55,8 @@ class Sides:
 
     `key` names columns; `by_identity` pairs rows by `_rid` (the wanted rows bring it, or parent and ordinal); with
     neither only equal rows pair.
+    With a `tolerance` two rows of a pair are equal whose floating-point numbers lie that close together (relative to the
+    larger one above 1, absolute below); rows without a key then pair by all other columns.
     """
 
     columns: tuple[Column, ...]
@@ -62,6 +64,7 @@ class Sides:
     wanted: Statement | ArrowStream
     key: tuple[str, ...] | None = None
     by_identity: str = ""
+    tolerance: float = 0.0
 
 
 def compare(sides: Sides, evaluate: Callable[[Statement], ArrowStream]) -> Comparison:
@@ -91,7 +94,8 @@ def given_identity(names: Sequence[str]) -> str:
 def _text(sides: Sides, wanted: str) -> str:
     names = [quoted(column.name) for column in sides.columns]
     typed = ", ".join(f"CAST({quoted(c.name)} AS {c.type}) AS {quoted(c.name)}" for c in sides.columns)
-    pair = key_identity([column.name for column in sides.columns] if sides.key is None else sides.key)
+    exact = [column.name for column in sides.columns if not (sides.tolerance and _is_float(column))]
+    pair = key_identity(exact if sides.key is None else sides.key) if exact or sides.key else "''"
     live_pair, wanted_pair = (RID, sides.by_identity) if sides.by_identity else (pair, pair)
     shown = ", ".join(f"{name} := {name}" for name in names) or "nothing := NULL"
     sides_of = (
@@ -106,7 +110,7 @@ def _text(sides: Sides, wanted: str) -> str:
         f"FROM (SELECT *, struct_pack({shown}) AS _row FROM ({lines}) WHERE {WEIGHT} <> 0) GROUP BY _pair"
     )
     return (
-        f"WITH _pairs AS MATERIALIZED ({pairs}) SELECT "
+        f"WITH _pairs AS MATERIALIZED (SELECT * FROM ({pairs}){_apart(sides)}) SELECT "
         "coalesce(sum(greatest(_more - _less, 0)), 0)::BIGINT AS missing, "
         "coalesce(sum(greatest(_less - _more, 0)), 0)::BIGINT AS extra, "
         "coalesce(sum(least(_more, _less)), 0)::BIGINT AS different, "
@@ -114,6 +118,28 @@ def _text(sides: Sides, wanted: str) -> str:
         f"{_sample('struct_pack(expected := expected, live := live)', '_more > 0 AND _less > 0')} AS different_rows "
         "FROM _pairs"
     )
+
+
+def _is_float(column: Column) -> bool:
+    return column.type.lower() in ("float", "double", "real")
+
+
+def _apart(sides: Sides) -> str:
+    """The condition that a pair is more than the tolerance apart; nothing where none is declared."""
+    floats = [quoted(column.name) for column in sides.columns if _is_float(column)]
+    if not sides.tolerance or not floats:
+        return ""
+    same = [
+        f"expected.{quoted(c.name)} IS NOT DISTINCT FROM live.{quoted(c.name)}"
+        for c in sides.columns
+        if not _is_float(c)
+    ]
+    close = [
+        f"(expected.{name} IS NOT DISTINCT FROM live.{name} OR abs(expected.{name} - live.{name}) <= "
+        f"{sides.tolerance!r} * greatest(1.0, abs(expected.{name}), abs(live.{name})))"
+        for name in floats
+    ]
+    return f" WHERE NOT coalesce(_more = 1 AND _less = 1 AND {' AND '.join([*same, *close])}, false)"
 
 
 def _sample(value: str, where: str) -> str:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from tidemill.core.errors import TidemillError
 from tidemill.core.event import Alert, Start
+from tidemill.core.model import Home
 from tidemill.core.ports import Clock, Ledger, Positions, RunRecord
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.perform import Done
@@ -56,6 +57,8 @@ class LedgerJournal:
         self._thread = threading.Thread(target=self._write, name="tidemill-journal", daemon=True)
         self._thread.start()
         self.listeners: list[Listener] = []
+        self.reported: list[Callable[[Sequence[RunRecord]], None]] = []
+        """Told of reports once they are in the ledger, on the journal's thread; must not raise."""
         self.alarms: dict[tuple[str, str], Alert] = {}
 
     def begin(self, start: Start) -> str:
@@ -90,6 +93,7 @@ class LedgerJournal:
                 rows_in=done.rows_in,
                 rows_out=done.rows_out,
                 parked=done.parked,
+                skipped=done.skipped,
                 readiness=readiness,
             )
         )
@@ -102,6 +106,10 @@ class LedgerJournal:
     def alert(self, alert: Alert) -> None:
         """Keep an alarm until the job succeeds."""
         self.alarms[alert.kind, alert.job] = alert
+
+    def going(self) -> list[RunRecord]:
+        """The reports of runs that go on."""
+        return list(self._going.copy().values())
 
     def flush(self) -> None:
         """Return when every report so far is in the ledger."""
@@ -154,6 +162,8 @@ class LedgerJournal:
             self.alert(Alert("reports", "", str(error), self._clock.now()))
             return False
         self.alarms.pop(("reports", ""), None)
+        for hear in self.reported:
+            hear(records)
         return True
 
 
@@ -162,13 +172,37 @@ def settle_reports(ledger: Ledger, positions: Mapping[str, Positions], now: floa
     committed = {p.run for held in positions.values() for p in held.progress.values()}
     left = ledger.runs(state="running", limit=10_000)
     settled = [
-        replace(record, state="succeeded", finished_at=now)
+        replace(record, state="succeeded", finished_at=now, inputs=_taken(ledger, positions, record.job))
         if record.run in committed
         else replace(record, state="failed", finished_at=now, error="the process ended before this run committed")
         for record in left
     ]
+    settled += _unreported(ledger, positions, {record.run for record in left}, now)
     if settled:
         ledger.record(settled)
+
+
+def _taken(ledger: Ledger, positions: Mapping[str, Positions], job: str) -> dict[str, tuple[int, int]]:
+    """What the last run of a job must have taken: from where the run before it ended to its cursors."""
+    before: dict[str, int] = {}
+    for record in ledger.runs(job=job, state="succeeded", limit=1):
+        before = {asset: to for asset, (_, to) in record.inputs.items()}
+    known = next(held.progress[job] for held in positions.values() if job in held.progress)
+    return {
+        asset: (min(before.get(asset, 0), to), to) for asset, to in known.cursors.items() if not asset.startswith("on:")
+    }
+
+
+def _unreported(ledger: Ledger, positions: Mapping[str, Positions], known: set[str], now: float) -> Iterator[RunRecord]:
+    """Runs that acted outside and were committed just before their process died, without any report.
+
+    Only of these: what other jobs took shows in their rows, and asking for each would slow the start.
+    """
+    for progress in positions[str(Home.LEDGER)].progress.values():
+        if progress.run and progress.run not in known and not ledger.runs(run=progress.run, limit=1):
+            taken = _taken(ledger, positions, progress.job)
+            told = {"because": ["its process ended before its report was written"], "rebuild": False, "value": ""}
+            yield RunRecord(progress.run, progress.job, "succeeded", 1, taken, progress.served_at, now, readiness=told)
 
 
 def as_json(record: RunRecord) -> dict[str, Any]:

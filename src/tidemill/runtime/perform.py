@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from tidemill.core import pace
-from tidemill.core.change import ArrowStream, Images, Output, Shaped, Slice, Statement
+from tidemill.core.change import ORDINAL, Appended, ArrowStream, Images, Output, Shaped, Slice, Statement
 from tidemill.core.errors import Expired, RunCancelled
 from tidemill.core.event import Start
 from tidemill.core.model import AssetKind, Column, Home, Job
@@ -51,6 +51,7 @@ class Done:
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     rows_out: int = 0
     parked: int = 0
+    skipped: int = 0
     warned: tuple[Asserted, ...] = ()
 
     @property
@@ -249,6 +250,8 @@ class _Run:
     snapshot: Snapshot
     parking: Parking
     before: Progress | None = None
+    related: int | None = None
+    """Input rows that something was made of; None where that is not told apart."""
 
     def taken(self) -> Taken:
         """What this run takes: over the whole (rebuilds, gates) every row that it reads counts as taken."""
@@ -282,7 +285,7 @@ class _Run:
         warned = self._asserted(evaluate, begun) if evaluate is not None else ()
         progress = self._progress(before, ranges, heads, rebuilds)
         self.transaction.settle(progress, before)
-        return Done(progress, {}, ranges, rows_out, len(self.parking.rows), warned)
+        return Done(progress, {}, ranges, rows_out, len(self.parking.rows), self._skipped(ranges), warned)
 
     def _asserted(self, evaluate: Evaluate, begun: Mapping[str, int]) -> tuple[Asserted, ...]:
         """What is asserted of the outputs as they would be, and only warns. Raises AssertionBroken."""
@@ -425,8 +428,26 @@ class _Run:
             elif self.catalog.assets[asset].kind is AssetKind.TABLE:
                 self.transaction.define(Table(asset, self._columns(output), self.plan.key))
             changes = self.transaction.write(asset, output)
+            self._relate(output, changes)
             count += changes if is_own else 0
         return count
+
+    def _relate(self, output: Output, changes: int) -> None:
+        """Count the input rows that rows were added for."""
+        if self.plan.kind != "rowwise" or not isinstance(output, Appended):
+            return
+        if isinstance(output.rows, Statement):
+            parents = None if ORDINAL in output.rows.sql else changes
+        else:
+            parents = getattr(output.rows, "parents", None)
+        if parents is not None:
+            self.related = (self.related or 0) + parents
+
+    def _skipped(self, ranges: Mapping[str, tuple[int, int]]) -> int:
+        """How many of the offsets that were taken came to nothing."""
+        if self.related is None or len(self.job.outputs) > 1:
+            return 0
+        return max(0, sum(to - from_ for from_, to in ranges.values()) - len(self.parking.rows) - self.related)
 
     def _columns(self, output: Output) -> tuple[Column, ...]:
         """The columns of a table: as planned, else as its first rows show them."""

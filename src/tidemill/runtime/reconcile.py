@@ -106,6 +106,7 @@ class Reconciler:
         try:
             with closing(LazyReader(self.stores[Home.LEDGER])) as ledger:
                 before = _settled(job, transaction.progress(job.name))
+                self.mirrors.prepare_within(job, self.catalog.plan(job), transaction)
                 at = _At(transaction, ledger, transaction)
                 found = self._looked(job, before, at, tell)
                 if found.is_equal:
@@ -143,6 +144,7 @@ class Reconciler:
         for asset, output in truth.outputs(work).items():
             tell(f"comparing {asset}")
             sides = self._sides(asset, output.rows, plan, at.own, is_rowwise=isinstance(output, Replaced))
+            sides = replace(sides, tolerance=job.tolerance)
             outputs[asset] = compare(sides, evaluate)
         mirrors = {}
         for topic in self.mirrors.needed(job, plan):

@@ -84,6 +84,12 @@ class RemoteMill:
         """See Operations."""
         return self._followed("run", progress, {"jobs": list(jobs), "force": force})
 
+    def audit(
+        self, name: str = "", *, from_: int = 0, to: int = 0, repair: bool = False, progress: Progress | None = None
+    ) -> Json:
+        """See Operations."""
+        return self._followed("audit", progress, {"name": name, "from_": from_, "to": to, "repair": repair})
+
     def reconcile(
         self, name: str, *, repair: bool = False, against: str = "", progress: Progress | None = None
     ) -> Json:

@@ -22,6 +22,8 @@ def command(settings: Settings, job: str) -> None:
     click.echo(f"{answer['job']}{state}: {'ready' if answer['ready'] else 'not ready'}")
     for reason in answer["because"]:
         click.echo(f"  {reason}")
+    for reason in answer.get("alarms", ()):
+        click.echo(f"  alarm: {reason}")
     last = answer.get("last_start")
     if last:
         click.echo(f"last start: {last['run']}, {last['state']}")

@@ -54,6 +54,8 @@ class JobWords(TypedDict, total=False):
     start_from: str
     hold_above: int
     assert_: Names
+    reconcile: str
+    compare: str
     description: str
     owner: str
     tags: Names

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from tidemill.core.change import PARENT
 from tidemill.core.model import Column
 from tidemill.engines.python.columns import columns_of
 
@@ -37,11 +38,15 @@ class Spool:
         self._writer_schema: pa.Schema | None = None
         self._schema: pa.Schema | None = None
         self.rows = 0
+        self.parents = 0
+        """Input rows that the rows belong to; those of one input row come together."""
 
     def add(self, table: pa.Table) -> None:
         """Take rows; a table of none only tells the schema."""
         self._schema = _unified(self._schema, table.schema)
         self.rows += table.num_rows
+        if PARENT in table.column_names:
+            self.parents += len(table.column(PARENT).unique())
         if table.num_rows:
             self._kept.append(table)
             self._kept_bytes += table.nbytes

@@ -155,6 +155,12 @@ class DuckDBStore:
         held = self._site.known.tables.get(asset)
         return held.floor if held is not None else 0
 
+    def count(self, asset: str) -> int:
+        """How many current rows there are, counted; `head` tells what the log says."""
+        text = f"SELECT count(*) FROM {table_name(asset)} WHERE {UNTIL} = {CURRENT}"
+        [(rows,)] = self._asked(lambda session: session.rows(text))
+        return int(rows)
+
     def belonging(self, asset: str, parents: Sequence[str]) -> Any:
         """The current rows that belong to these input rows, their identity first, as an Arrow table."""
         held = self._site.known.tables[asset]

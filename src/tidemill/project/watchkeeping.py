@@ -1,0 +1,130 @@
+"""Alarms that come of how runs ended: judged when a run is reported, standing until a later run clears them.
+
+Rules of this file:
+  * it hears every report once it is in the ledger, on the journal's thread, and never stops that;
+  * what stands is a note in the ledger, so every process knows it; a run that succeeds takes away what it disproves;
+  * a job's last runs are read once, then kept: judging a run asks the ledger nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from tidemill.core.errors import TidemillError
+from tidemill.core.health import RUNS_MAX, Ran, counts_far, empty, gap, too_long
+from tidemill.core.model import Job, Mode
+from tidemill.core.ports import RunRecord
+from tidemill.stores.sqlite import SQLiteStore
+
+__all__ = ["PASSED_OVER", "Watchkeeper", "period"]
+
+NOTES = "run alarm"
+"""Notes of what stands: `{kind, job, reason, at}`."""
+PASSED_OVER = "passed over"
+"""Notes of what a job does not read because a person moved its cursor: `{job, asset, from, to}`."""
+_ENDED = ("succeeded", "failed", "held")
+
+
+def period(job: Job, following: Callable[[str, float], float], at: float) -> float:
+    """The time between two runs that the job's pace asks for (seconds); 0 where it has none."""
+    if job.schedule:
+        first = following(job.schedule, at)
+        return following(job.schedule, first) - first
+    return job.every_seconds if job.mode is Mode.MICROBATCH and not job.on else 0.0
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is known of one job's runs."""
+
+    last: deque[Ran] = field(default_factory=lambda: deque(maxlen=RUNS_MAX))
+    reached: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Watchkeeper:
+    """Judges reports; `jobs` are the definitions as they are now, `following` computes schedules."""
+
+    ledger: SQLiteStore
+    jobs: Mapping[str, Job]
+    following: Callable[[str, float], float]
+    _known: dict[str, _Known] = field(default_factory=dict)
+    _standing: dict[str, dict[str, Any]] | None = None
+
+    def hear(self, records: Sequence[RunRecord]) -> None:
+        """Reports that were written just now, in the order they came."""
+        with suppress(TidemillError):  # a ledger that cannot be written says so itself
+            for record in records:
+                job = self.jobs.get(record.job)
+                if job is not None and record.state in _ENDED:
+                    self._judge(job, record)
+
+    def standing(self) -> Iterator[dict[str, Any]]:
+        """What stands, of jobs that are still defined."""
+        yield from (said for said in self.ledger.notes(NOTES).values() if said["job"] in self.jobs)
+
+    def _judge(self, job: Job, record: RunRecord) -> None:
+        if record.state != "succeeded":
+            self._say(job, "held", record.error, record)
+            return
+        self._say(job, "held", "", record)
+        known = self._of(job, record)
+        ran = Ran(record.rows_in, record.rows_out, (record.finished_at or record.started_at) - record.started_at)
+        if job.mode is not Mode.REALTIME and not record.readiness.get("rebuild"):
+            self._say(job, "empty", empty(known.last, ran), record)
+            self._say(job, "counts", counts_far(known.last, ran), record)
+        self._say(job, "window", too_long(ran.seconds, period(job, self.following, record.started_at)), record)
+        self._check_gaps(job, record, known)
+        known.last.append(ran)
+
+    def _of(self, job: Job, record: RunRecord) -> _Known:
+        known = self._known.get(job.name)
+        if known is None:
+            known = self._known[job.name] = _Known()
+            before = self.ledger.runs(job=job.name, state="succeeded", limit=RUNS_MAX + 1)
+            for each in reversed([one for one in before if one.run != record.run]):
+                known.last.append(Ran(each.rows_in, each.rows_out, (each.finished_at or 0.0) - each.started_at))
+                known.reached |= {asset: to for asset, (_, to) in each.inputs.items()}
+        return known
+
+    def _check_gaps(self, job: Job, record: RunRecord, known: _Known) -> None:
+        """What lies between two runs and no person let it pass over was skipped without an error."""
+        for asset, (from_, to) in record.inputs.items():
+            reached, known.reached[asset] = known.reached.get(asset), to
+            found = gap(reached, (from_, to)) if reached is not None else None
+            if found is not None and not self._was_passed_over(job, asset, found):
+                low, high = found
+                what = f"no run took offsets {low + 1} to {high} of {asset}: see tidemill audit {job.name}"
+                self._say(job, "skipped", what, record)
+
+    def _was_passed_over(self, job: Job, asset: str, found: tuple[int, int]) -> bool:
+        said = self.ledger.notes(PASSED_OVER).values()
+        return any((each["job"], each["asset"]) == (job.name, asset) and each["to"] >= found[1] for each in said)
+
+    def forget(self, job: str, kind: str) -> None:
+        """Take an alarm away: a person saw to it."""
+        if f"{kind} {job}" in self.ledger.notes(NOTES):
+            self.ledger.note(NOTES, f"{kind} {job}", None)
+            self._standing = None
+
+    def _say(self, job: Job, kind: str, reason: str, record: RunRecord) -> None:
+        """Raise an alarm, or with no reason take it away; the ledger is written only where that changes something."""
+        if self._standing is None:
+            self._standing = self.ledger.notes(NOTES)
+        name = f"{kind} {job.name}"
+        before = self._standing.get(name)
+        if not reason and before is None:
+            return
+        at = record.finished_at or record.started_at
+        told = reason if kind == "held" else f"job {job.name}: {reason}"
+        said = {"kind": kind, "job": job.name, "reason": told, "at": at} if reason else None
+        if said is not None and before is not None and before["reason"] == said["reason"]:
+            return
+        self.ledger.note(NOTES, name, said)
+        self._standing.pop(name, None)
+        if said is not None:
+            self._standing[name] = said

@@ -1,0 +1,214 @@
+"""Counts that must follow: of every event of a log each reader can say what became of it, and who cannot is found."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any
+
+import duckdb
+import pytest
+
+from tests.e2e.conftest import ORDERS, STOCK, Project, order, ran, rows
+from tidemill.core.ports import Progress
+from tidemill.project.mill import Mill
+
+WORDS = ("log", "taken", "parked", "skipped", "passed_over", "waiting", "missing")
+TOTALS = "-- mode: realtime\nselect customer, count(*) as n, sum(amount) as total from orders group by customer"
+LARGE = "-- mode: realtime\nselect id, amount from orders where amount > 2"
+PICKY = """import tidemill as tm
+@tm.job(inputs="orders", output="picked", mode="realtime")
+def picked(row: dict) -> dict | None:
+    if row["customer"] == "bad":
+        raise ValueError("bad")
+    return {"id": row["id"]} if row["amount"] % 2 else None
+"""
+SEND = """import tidemill as tm
+@tm.job(inputs="orders", outputs="sent", mode="realtime")
+def send(run: tm.Run) -> None:
+    run.changes("orders")
+"""
+
+
+def by_hand(project: Project, *statements: str) -> None:
+    with duckdb.connect(str(project.folder / ".tidemill/tables.duckdb")) as tables:
+        for statement in statements:
+            tables.execute(statement)
+
+
+def shop(project: Project, **files: str) -> None:
+    project.write(
+        {"tidemill.toml": ORDERS, **{f"jobs/{name.replace('_py', '.py')}": text for name, text in files.items()}}
+    )
+    with project.open() as mill:
+        mill.emit("orders", [order(n, "ada" if n % 2 else "bob", n) for n in range(1, 7)])
+        ran(mill)
+
+
+def counts(reader: dict[str, Any]) -> dict[str, int]:
+    return {word: reader[word] for word in WORDS if reader[word]}
+
+
+def of(answer: dict[str, Any], job: str) -> dict[str, Any]:
+    """The one reader of that job, whose counts add up to the log's."""
+    (reader,) = [each for each in answer["readers"] if each["job"] == job]
+    assert reader["log"] == sum(reader[word] for word in WORDS[1:])
+    return dict(reader)
+
+
+def ids(reader: dict[str, Any]) -> list[str]:
+    return [row["id"] for row in reader["missing_ids"]]
+
+
+def test_every_run_counts_what_came_in_and_what_became_of_it(project: Project) -> None:
+    shop(project, **{"large.sql": LARGE, "picked_py": PICKY, "totals.sql": TOTALS})
+    with project.open() as mill:
+        mill.emit("orders", [order(7, "bad"), order(8, "eve", 1), order(9, "eve", 2)])
+        ran(mill)
+        found = {run["job"]: run for run in mill.runs(limit=3)}
+        listed = {
+            job: [run[word] for word in ("rows_in", "rows_out", "parked", "skipped")] for job, run in found.items()
+        }
+        assert listed == {"large": [3, 0, 0, 3], "picked": [3, 1, 1, 1], "totals": [3, 2, 0, 0]}
+
+
+def test_what_became_of_every_event_adds_up(project: Project) -> None:
+    shop(project, **{"large.sql": LARGE, "picked_py": PICKY, "totals.sql": TOTALS})
+    with project.open() as mill:
+        mill.emit("orders", [order(7, "bad")])
+        ran(mill)
+        mill.pause("totals")
+        mill.emit("orders", [order(8)])
+        ran(mill)
+        answer = mill.audit("orders")
+        assert answer["adds_up"]
+        assert counts(of(answer, "large")) == {"log": 8, "taken": 4, "skipped": 4}
+        assert counts(of(answer, "picked")) == {"log": 8, "taken": 4, "parked": 1, "skipped": 3}
+        assert counts(of(answer, "totals")) == {"log": 8, "taken": 7, "waiting": 1}
+        assert counts(of(mill.audit("large", from_=1, to=4), "large")) == {"log": 3, "taken": 2, "skipped": 1}
+        assert [reader["job"] for reader in mill.audit("totals")["readers"]] == ["totals"]
+
+
+def acknowledge(mill: Mill, job: str, to: int) -> None:
+    """Let a job's cursor say that it read what it never saw, as a consumer does that acknowledges without processing."""
+    store = mill.machine.stores[mill.machine.catalog.jobs[job].home]
+    transaction = store.begin()
+    known = transaction.progress(job)
+    assert known is not None
+    moved = Progress(job, known.version, {"orders": to}, known.generations, known.run, known.served_at, known.succeeded)
+    transaction.settle(moved, known)
+    transaction.commit()
+
+
+@pytest.mark.parametrize("job", ["large", "totals", "send"])
+def test_a_consumer_that_acknowledged_without_processing_is_found_with_the_ids(project: Project, job: str) -> None:
+    files = {"large": ("large.sql", LARGE), "totals": ("totals.sql", TOTALS), "send": ("send_py", SEND)}
+    shop(project, **dict([files[job]]))
+    with project.open() as mill:
+        mill.pause(job)
+        mill.emit("orders", [order(n, "eve", 5) for n in (7, 8)])
+        acknowledge(mill, job, 8)
+    with project.open() as mill:
+        mill.resume(job)
+        mill.emit("orders", [order(9, "eve", 5)])
+        ran(mill)
+        answer = mill.audit(job)
+        assert not answer["adds_up"]
+        assert ids(of(answer, job)) == ["o7", "o8"]
+        assert job in of(answer, job)["mend"]
+
+
+def test_what_a_pure_job_missed_is_taken_by_the_repair(project: Project) -> None:
+    shop(project, **{"totals.sql": TOTALS})
+    with project.open() as mill:
+        mill.pause("totals")
+        mill.emit("orders", [order(7, "eve", 5)])
+        acknowledge(mill, "totals", 7)
+    with project.open() as mill:
+        answer = mill.audit("totals", repair=True)
+        assert (answer["adds_up"], answer["repaired"]) == (True, 1)
+        assert rows(mill, "select total from totals where customer = 'eve'") == [(5,)]
+        assert mill.audit()["adds_up"]
+
+
+def test_events_dropped_behind_the_engines_back_are_listed(project: Project) -> None:
+    shop(project, **{"large.sql": LARGE, "totals.sql": TOTALS})
+    by_hand(project, "delete from store.large where amount in (3, 5)", "delete from store.orders where id = 'o4'")
+    with project.open() as mill:
+        answer = mill.audit()
+        assert ids(of(answer, "large")) == ["o3", "o5"]
+        assert ids(of(answer, "totals")) == ["o4"]
+        assert mill.audit(repair=True)["adds_up"]
+        assert rows(mill, "select count(*) from large") == [(4,)]
+
+
+def test_what_a_person_let_a_job_pass_over_is_no_loss(project: Project) -> None:
+    shop(project, send_py=SEND)
+    with project.open() as mill:
+        mill.pause("send")
+        mill.emit("orders", [order(n) for n in (7, 8)])
+        mill.resume("send", "now")
+        mill.emit("orders", [order(9)])
+        ran(mill)
+        assert counts(of(mill.audit("send"), "send")) == {"log": 9, "taken": 7, "passed_over": 2}
+
+
+@pytest.mark.parametrize("left", ["delete from runs where run = ?", "update runs set state = 'running' where run = ?"])
+def test_a_report_that_was_lost_with_its_process_is_no_loss(project: Project, left: str) -> None:
+    """Reports are written beside the work, so the last one may be missing, or not know how its run ended."""
+    shop(project, send_py=SEND)
+    with project.open() as mill:
+        mill.emit("orders", [order(7)])
+        ran(mill)
+        last = mill.runs(job="send", limit=1)[0]
+    body = json.dumps({**last, "state": "running", "inputs": {}})
+    with sqlite3.connect(project.folder / ".tidemill/ledger.db") as ledger:
+        ledger.execute("update runs set body = ? where run = ?", (body, last["run"]))
+        ledger.execute(left, (last["run"],))
+    ledger.close()
+    with project.open() as mill:
+        mill.emit("orders", [order(8)])
+        ran(mill)
+        assert counts(of(mill.audit("send"), "send")) == {"log": 8, "taken": 8}
+
+
+def test_what_lies_before_a_new_job_with_outside_effects_is_no_loss(project: Project) -> None:
+    shop(project, **{"totals.sql": TOTALS})
+    project.write({"jobs/send.py": SEND})
+    with project.open() as mill:
+        assert counts(of(mill.audit("send"), "send")) == {"log": 6, "passed_over": 6}
+        mill.emit("orders", [order(7)])
+        ran(mill)
+        assert counts(of(mill.audit("send"), "send")) == {"log": 7, "taken": 1, "passed_over": 6}
+
+
+def test_readers_of_upsert_topics_and_tables_are_counted_too(project: Project) -> None:
+    low = "-- mode: realtime\nselect item, level from stock where level < 5"
+    project.write(
+        {
+            "tidemill.toml": ORDERS + STOCK,
+            "jobs/low.sql": low,
+            "jobs/count.sql": "-- mode: realtime\nselect count(*) as n from low",
+        }
+    )
+    with project.open() as mill:
+        mill.emit("stock", [{"item": i, "level": n, "seq": 1} for n, i in enumerate("abcdefgh")])
+        ran(mill)
+        mill.emit("stock", [{"item": "a", "level": 9, "seq": 2}])
+        ran(mill)
+        answer = mill.audit()
+        assert answer["adds_up"]
+        assert counts(of(answer, "low")) == {"log": 8, "taken": 4, "skipped": 4}
+        assert counts(of(answer, "count")) == {"log": 4, "taken": 4}
+
+
+def test_the_command_lists_the_missing_and_ends_with_1(project: Project) -> None:
+    shop(project, **{"large.sql": LARGE})
+    assert "the counts add up" in project.cli("audit").stdout
+    by_hand(project, "delete from store.large where amount = 3")
+    done = project.cli("audit", "large", code=1)
+    assert "1 event missing: o3 (offset 3)" in done.stdout
+    assert "tidemill audit large --repair" in done.stderr
+    assert project.json("audit", "orders", "--from", "3")["missing"] == 0
+    assert "repaired: 1 row" in project.cli("audit", "large", "--repair").stdout
+    assert "there is no job or asset `larg`" in project.cli("audit", "larg", code=2).stderr
