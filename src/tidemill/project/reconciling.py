@@ -24,10 +24,10 @@ from tidemill.project import querying
 from tidemill.project.operations import Json, Progress
 from tidemill.project.reports import found, plain
 from tidemill.project.wiring import Machine
-from tidemill.runtime.compare import Comparison, Sides, compare
+from tidemill.runtime.compare import SAMPLES, Comparison, Sides, compare
 from tidemill.runtime.reconcile import Reconciled, Reconciler, doubted
 
-__all__ = ["begin_anew", "check_replayable", "reconcile"]
+__all__ = ["begin_anew", "check_replayable", "compared_with", "reconcile"]
 
 _numbers = itertools.count(1)
 _FORMATS = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "parquet"}
@@ -46,7 +46,7 @@ def reconcile(
         )
     told = _teller(job.name, progress)
     if against:
-        return _answer(_against(machine, job, name, against))
+        return _answer(compared_with(machine, job, name, against))
     reconciler = Reconciler(machine.catalog, machine.stores, machine.mirrors, machine.tables.shapes)
     if not repair:
         done = reconciler.look(job, told)
@@ -192,7 +192,7 @@ def _tell(machine: Machine, done: Reconciled) -> None:
 # ------------------------------------------------------------------------------------------------- against
 
 
-def _against(machine: Machine, job: Job, name: str, against: str) -> Comparison:
+def compared_with(machine: Machine, job: Job, name: str, against: str, samples_max: int = SAMPLES) -> Comparison:
     """The current rows beside those of another asset, a query or a file."""
     asset = machine.catalog.asset(name if name in job.outputs else job.outputs[0])
     wanted = _other_rows(machine, asset, against)
@@ -206,7 +206,9 @@ def _against(machine: Machine, job: Job, name: str, against: str) -> Comparison:
         )
     key = asset.key or None
     return compare(
-        Sides(columns, live, wanted.select([column.name for column in columns]), key), machine.tables.evaluate
+        Sides(columns, live, wanted.select([column.name for column in columns]), key),
+        machine.tables.evaluate,
+        samples_max,
     )
 
 

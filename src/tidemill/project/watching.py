@@ -223,7 +223,7 @@ def keep_house(machine: Machine) -> int:
     progress = {**machine.tables.positions().progress, **machine.ledger.positions().progress}
     readers: dict[str, list[int]] = {}
     gated: set[str] = set()
-    for job in machine.catalog.jobs.copy().values():
+    for job in (*machine.catalog.jobs.copy().values(), *machine.beside.copy().values()):
         known = progress.get(job.name)
         for read in job.inputs:
             readers.setdefault(read, []).append(_needed_from(known, read))

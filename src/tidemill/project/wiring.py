@@ -63,7 +63,8 @@ class SystemClock:
 class Machine:
     """An assembled project: everything that runs it.
 
-    `pending` are the definitions that wait for `apply` (None: a removal).
+    `pending` are the definitions that wait for `apply` (None: a removal); `beside` are jobs that nobody defined and that
+    read assets all the same (shadows), by the job that they stand beside.
     """
 
     definitions: Definitions
@@ -86,6 +87,7 @@ class Machine:
     ticker: Ticker
     landings: dict[str, Landing] = field(default_factory=dict)
     pending: dict[str, Job | None] = field(default_factory=dict)
+    beside: dict[str, Job] = field(default_factory=dict)
 
     @property
     def stores(self) -> dict[Home, SQLiteStore | DuckDBStore]:
