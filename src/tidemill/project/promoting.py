@@ -145,6 +145,8 @@ def _promoted_query(shadows: Shadows, flying: Flying, shadow: Shadow, accept: in
         shadows.keep(flying)
         return _differs(compared.rows.count, compared.columns, accept)
     _go_on(machine, wanted, taken)
+    pilot.promoting["is_committed"] = True  # the tables say so only as long as there is something of the shadow
+    shadows.keep(flying)
     return ""
 
 
@@ -250,8 +252,9 @@ def _recovered(machine: Machine, pilot: Pilot, begun: dict[str, Any]) -> bool:
         return False
     path = machine.definitions.folder / begun["file"]
     path.with_name(f".{path.name}.promoting").unlink(missing_ok=True)
-    if _is_committed(machine, pilot.job, begun["run"]):
+    if begun.get("is_committed") or _is_committed(machine, pilot.job, begun["run"]):
         is_changed = _put(path, begun["old"], begun["new"])
+        machine.ledger.note(TOPIC, pilot.job, {**pilot.note(), "promoting": {**begun, "is_committed": True}})
         forget(machine, pilot)
         return is_changed
     is_changed = _put(path, begun["new"], begun["old"])

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +98,8 @@ class Shadows:
             self._thread.join()
         with self.lock:
             for flying in self._flying.values():
-                self.keep(flying)
+                with suppress(TidemillError):  # figures of a few seconds, at most
+                    self.keep(flying)
                 self._land(flying)
 
     def _take_up(self, pilot: Pilot) -> Flying:
