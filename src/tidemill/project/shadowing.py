@@ -26,8 +26,8 @@ from tidemill.project.pilot import Pilot
 from tidemill.project.reports import found, plain
 from tidemill.project.shadowjobs import SAMPLES, Made, check_shadowable, made
 from tidemill.project.wiring import Machine
-from tidemill.runtime.hidden import hidden, of_hidden
 from tidemill.runtime.compare import Comparison
+from tidemill.runtime.hidden import hidden, of_hidden
 from tidemill.runtime.parking import parked_asset
 from tidemill.runtime.shadow import Compared, Stepped
 

@@ -27,9 +27,9 @@ from tidemill.core.event import Readiness, Start
 from tidemill.core.model import Column, Home, Job, OnError
 from tidemill.core.ports import Head, Plan, Progress, Reader, Store, Transaction
 from tidemill.runtime.asserting import Asserting
-from tidemill.runtime.hidden import HiddenCatalog, Taking, Unhurried, hidden
 from tidemill.runtime.compare import SAMPLES, Comparison, Sides, compare
 from tidemill.runtime.gate import gate_asset
+from tidemill.runtime.hidden import HiddenCatalog, Taking, Unhurried, hidden
 from tidemill.runtime.mirror import Mirrors
 from tidemill.runtime.parking import Parking, parked_asset
 from tidemill.runtime.perform import Done, Performer
