@@ -41,6 +41,7 @@ bench: setup ## measure speed (results stay on this machine)
 soak: setup ## run long and watch memory, files and logs stay bounded
 	$(BIN)/python -m bench soak
 	TIDEMILL_KILLS=30 $(BIN)/python -m pytest -q tests/e2e/test_front_door.py
+	TIDEMILL_CRASHES=all $(BIN)/python -m pytest -q tests/e2e/test_shadow_crashes.py
 
 format: setup ## put the code in shape
 	$(BIN)/ruff format .

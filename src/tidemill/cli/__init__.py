@@ -51,6 +51,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "audit": "Count what became of every event, reader by reader.",
         "reconcile": "Compare a table with its job's whole inputs, and mend it.",
         "replay": "Make a table anew with the job's present code.",
+        "shadow": "Run another mode or query beside a job, and compare.",
     },
     "Steer": {
         "mode": "Show or override a job's mode.",

@@ -81,13 +81,17 @@ class Ticked:
 
 @dataclass(frozen=True, slots=True)
 class Defined:
-    """A job is new, or has another definition now. `first_seen_at` is when this definition was first seen, durably."""
+    """A job is new, or has another definition now. `first_seen_at` is when this definition was first seen, durably.
+
+    `takes_over`: its progress was committed together with the definition, so its result need not be made anew.
+    """
 
     job: Job
     progress: Progress | None
     at: float
     first_seen_at: float = 0.0
     is_paused: bool = False
+    takes_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

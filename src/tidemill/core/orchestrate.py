@@ -240,7 +240,8 @@ def _on_defined(state: State, event: Defined, commands: list[Command]) -> None:
         _redefine(state, job, event.job, condition)
     job.looking = Looking.VOID if name in state.looking else Looking.NO
     # What the runs of another version told is at least as new as what the loader read.
-    if event.progress is not None and (not job.has_run or event.progress.version == job.version):
+    is_known = event.progress is not None and event.progress.version == job.version
+    if event.progress is not None and (is_known or event.takes_over or not job.has_run):
         job.take(event.progress)
     job.served_at = max(job.served_at, event.first_seen_at)
     if event.is_paused:

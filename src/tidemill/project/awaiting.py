@@ -8,7 +8,8 @@ Rules of this file:
 
 Theory of operation. The event's offset is the first target. A job that has read all its targets has committed what
 they come to, so the head of its output at that moment is a target for the readers of that output; and so on, down to
-the asset that is waited for. A head that has moved on since only makes the wait longer, never wrong.
+the asset that is waited for. Where jobs that go at once lead there, nobody waits for those that have a moment of their own
+(a model that is made anew at night). A head that has moved on since only makes the wait longer, never wrong.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 from tidemill.core.change import HIDDEN, RID, Images, Slice
 from tidemill.core.errors import UserError
-from tidemill.core.model import Asset, Home, Job
+from tidemill.core.model import Asset, Home, Job, Mode
 from tidemill.core.orchestrate import State
 from tidemill.project import reports
 from tidemill.project.asking import Asked
@@ -62,8 +63,23 @@ class Journey:
 def journey(machine: Machine, topic: str, asset: str) -> Journey:
     """The way from a topic to an asset. Raises NotFound or UserError where there is none."""
     target = reports.found(machine.catalog.assets, asset, "asset").name
+    ordered = from_the_sources_down(machine.catalog.jobs)
+    jobs = _between([job for job in ordered if _goes_at_once(job)], topic, target) or _between(ordered, topic, target)
+    if target != topic and not jobs:
+        raise UserError(f"nothing of {topic} comes to {asset}", mend="see what reads it: tidemill map")
+    return Journey(topic, target, jobs, machine.loop.state.head(target))
+
+
+def _goes_at_once(job: Job) -> bool:
+    """Whether the job takes an event as it comes, and no moment is waited for."""
+    waits = job.schedule or job.on or job.after_seconds or job.gate is not None
+    return job.mode is Mode.REALTIME and not waits
+
+
+def _between(ordered: Sequence[Job], topic: str, target: str) -> tuple[Job, ...]:
+    """The jobs over which changes of the topic come to the target, from the sources down; none where none do."""
     below, between = {topic}, []
-    for job in from_the_sources_down(machine.catalog.jobs):
+    for job in ordered:
         if below & set(job.inputs):
             between.append(job)
             below |= set(job.outputs)
@@ -71,10 +87,7 @@ def journey(machine: Machine, topic: str, asset: str) -> Journey:
     for job in reversed(between):
         if needed & set(job.outputs):
             needed |= set(job.inputs) & below
-    jobs = tuple(job for job in between if needed & set(job.outputs))
-    if target != topic and not jobs:
-        raise UserError(f"nothing of {topic} comes to {asset}", mend="see what reads it: tidemill map")
-    return Journey(topic, target, jobs, machine.loop.state.head(target))
+    return tuple(job for job in between if needed & set(job.outputs))
 
 
 def produced(machine: Machine, way: Journey, offsets: Sequence[int]) -> list[dict[str, Any]]:

@@ -38,15 +38,15 @@ _TABLES = ("project", "connections", "assets", "jobs", "server", "hooks")
 _SETTINGS = ("alarms",)
 
 
-def load(folder: str | Path, env: str | None = None) -> Definitions:
-    """Load a project folder, or a single Python file as a project.
+def load(folder: str | Path, env: str | None = None, *, instead: Mapping[str, str] = {}) -> Definitions:
+    """Load a project folder, or a single Python file as a project; `instead` gives SQL texts to read in place of files'.
 
     Never raises for what is wrong inside: that is in `problems`, with file, line and mend, and `check()` raises it.
     Raises NotFound where there is no such folder or file.
     """
     path = Path(folder).resolve()
     if path.is_file() and path.suffix == ".py":
-        return _Load(Definitions(path.parent, path.stem), Document()).run(path)
+        return _Load(Definitions(path.parent, path.stem), Document(), {}).run(path)
     if not path.is_dir():
         raise NotFound(f"{folder} is not a project folder", mend="name a folder, or make one with: tidemill init DIR")
     loaded = Definitions(path, path.name)
@@ -59,15 +59,16 @@ def load(folder: str | Path, env: str | None = None) -> Definitions:
         loaded.problems.append(
             DefinitionError(f"there is no {FILE} here", place=path.name, mend="make a project with: tidemill init DIR")
         )
-    return _Load(loaded, document).run(None)
+    return _Load(loaded, document, instead).run(None)
 
 
 class _Load:
     """One load: the definitions as they grow."""
 
-    def __init__(self, loaded: Definitions, document: Document) -> None:
+    def __init__(self, loaded: Definitions, document: Document, instead: Mapping[str, str]) -> None:
         self.loaded = loaded
         self.document = document
+        self.instead = instead
         self.drafts: dict[str, Draft] = {}
         self.input_places: dict[tuple[str, str], Place] = {}
         self.overridden: set[str] = set()
@@ -206,7 +207,7 @@ class _Load:
     def add_sql_jobs(self) -> None:
         """jobs/*.sql: views first, for their readers need them."""
         cache = sqljobs.Cache(self.loaded.folder / STATE / _CACHE)
-        files = list(sqljobs.read_all(self.loaded.folder, cache, self.loaded.problems))
+        files = list(sqljobs.read_all(self.loaded.folder, cache, self.loaded.problems, self.instead))
         views = {}
         for sql in files:
             if sqljobs.is_view(sql, self.table("jobs").get(sql.name, {})):
@@ -226,7 +227,8 @@ class _Load:
         for sql in files:
             if sql.file not in view_files:
                 self.add_sql_job(sql, views, known)
-        cache.save()
+        if not self.instead:  # what only might come to be is not worth keeping
+            cache.save()
 
     def declared_views(self, cache: sqljobs.Cache) -> Iterator[tuple[str, sqljobs.SqlFile]]:
         """Views of tidemill.toml, read like files."""

@@ -26,6 +26,7 @@ from tidemill.project import (
     letters,
     living,
     nightly,
+    promoting,
     querying,
     reconciling,
     redelivering,
@@ -41,6 +42,7 @@ from tidemill.project.operations import Json, Progress
 from tidemill.project.owner import Owner, acquire
 from tidemill.project.reconciled import learn
 from tidemill.project.served import ServedMachine
+from tidemill.project.shadowing import Shadows
 from tidemill.project.slicing import Going
 from tidemill.project.undeclared import told
 from tidemill.project.watching import Watch, keep_house
@@ -73,6 +75,11 @@ def open_mill(folder: str | Path, env: str = "", *, only: Iterable[str] = (), mo
     starts = frozenset(only) or None
     machine = wiring.assemble(definitions, only=starts if mode in LIVE else frozenset())
     try:
+        if promoting.recover(machine):
+            definitions = load(folder, env or None)
+            drop_contradictions(definitions)
+            machine.close()
+            machine = wiring.assemble(definitions, only=starts if mode in LIVE else frozenset())
         return Mill(machine, env, mode)
     except BaseException:
         machine.close()
@@ -112,6 +119,7 @@ class Mill(ServedMachine):
         self._watch: Watch | None = None
         self._going = Going()
         self.on_close: Callable[[], None] = lambda: None
+        self.shadows = Shadows(machine, env)
         if opened_for in ("run", "watch"):
             living.forget_absent(machine)
         for event in wiring.opening_events(machine):
@@ -119,6 +127,7 @@ class Mill(ServedMachine):
         sides.know_sides(machine)
         self._thread = threading.Thread(target=machine.loop.run, name="tidemill-loop", daemon=True)
         self._thread.start()
+        self.shadows.open(works=opened_for in LIVE)
 
     def __enter__(self) -> Mill:
         return self
@@ -208,6 +217,7 @@ class Mill(ServedMachine):
                         counts.tell({"run": "", "job": landed["asset"], "state": "rejected", "error": reason})
                         rejected.add(reason)
                 self._drain(tuple(jobs), force)
+                self.shadows.settle_all()
             finally:
                 self.machine.journal.listeners.remove(counts.hear)
         self.machine.journal.flush()
@@ -283,8 +293,10 @@ class Mill(ServedMachine):
         return querying.answer(self.machine, sql)
 
     def map(self) -> list[Json]:
-        """The object mapping."""
-        return reports.mapping(self.machine)
+        """The object mapping; shadows stand in it as what they are."""
+        names = ("job", "inputs", "outputs", "mode", "shadow_of")
+        shadows = [{name: each[name] for name in names} for each in self.shadows.listed()]
+        return [*reports.mapping(self.machine), *shadows]
 
     def assets(self) -> list[Json]:
         """Every asset."""
@@ -293,7 +305,20 @@ class Mill(ServedMachine):
     def status(self) -> Json:
         """Lag and freshness per asset and job, and the alarms."""
         self._know_all()
-        return reports.status(self.machine)
+        status = reports.status(self.machine)
+        names = (
+            "job",
+            "mode",
+            "state",
+            "lag_changes",
+            "lag_seconds",
+            "freshness_seconds",
+            "shadow_of",
+            "equal",
+            "different",
+        )
+        status["jobs"] += [{name: each[name] for name in names} for each in self.shadows.listed()]
+        return status
 
     def runs(self, *, job: str = "", state: str = "", run: str = "", limit: int = 100) -> list[Json]:
         """Run reports, newest first."""
@@ -373,6 +398,34 @@ class Mill(ServedMachine):
             return reconciling.reconcile(self.machine, job, progress=progress)
         reconciling.begin_anew(self.machine, job)
         return {"job": job, **self.run((job,), progress=progress)}
+
+    def shadow(
+        self,
+        job: str,
+        *,
+        mode: str = "",
+        sql: str = "",
+        file: str = "",
+        against: str = "",
+        samples: int = 0,
+        promote: bool = False,
+        equal_for: float = 0.0,
+        accept: int = 0,
+        abandon: bool = False,
+    ) -> Json:
+        """Start, report, promote or abandon the shadow of a job."""
+        kinds = {"mode": mode, "sql": file or sql, "against": against}
+        asked = [kind for kind, word in kinds.items() if word]
+        if len(asked) + promote + abandon > 1:
+            raise UserError("one at a time", mend="start with --mode, --sql or --against; then --promote or --abandon")
+        if asked:
+            self._know_all()
+            word = str(_mode(mode)) if mode else against or file or "query"
+            return self.shadows.start(job, asked[0], word, sql)
+        if promote:
+            return promoting.promote(self.shadows, job, self.mode, equal_for=equal_for, accept=accept)
+        flying = self.shadows.of(job)
+        return self.shadows.abandon(flying) if abandon else self.shadows.report(flying, samples)
 
     def replay_dead(self, ids: Sequence[str]) -> Json:
         """Send events that were parked at the door through it again."""
@@ -460,6 +513,7 @@ class Mill(ServedMachine):
             if self._is_closed:
                 return
             self._is_closed = True
+        self.shadows.close()
         self.machine.loop.stop()
         self._thread.join()
         self.machine.close()

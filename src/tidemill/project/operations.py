@@ -127,6 +127,28 @@ class Operations(Protocol):
         `{job, runs, rows, held, keys}`.
         """
 
+    def shadow(
+        self,
+        job: str,
+        *,
+        mode: str = "",
+        sql: str = "",
+        file: str = "",
+        against: str = "",
+        samples: int = 0,
+        promote: bool = False,
+        equal_for: float = 0.0,
+        accept: int = 0,
+        abandon: bool = False,
+    ) -> Json:
+        """Run a job in another `mode`, with another query (`sql`, the text of `file`), or compare it with an asset (`against`),
+        beside the live one: `{job, kind, word, equal, rows, different, counts, samples, equal_since, live, shadow, ...}`.
+
+        Without any of them: the report, with so many `samples`. `promote` lets the live job go on as the shadow where they
+        are equal, and were so for `equal_for` seconds (`{..., promoted, reason}`); `accept` takes exactly so many differing
+        rows. `abandon` lets the shadow go: `{job, abandoned}`.
+        """
+
     def replay_dead(self, ids: Sequence[str]) -> Json:
         """Send events that were parked at the door through it again: `[{id, state, reason}]`."""
 

@@ -25,10 +25,10 @@ from tidemill.project.operations import Json, Progress
 from tidemill.project.reports import found, plain
 from tidemill.project.retention import expired_inputs
 from tidemill.project.wiring import Machine
-from tidemill.runtime.compare import Comparison, Sides, compare
+from tidemill.runtime.compare import SAMPLES, Comparison, Sides, compare
 from tidemill.runtime.reconcile import Reconciled, Reconciler, doubted
 
-__all__ = ["begin_anew", "check_history", "check_replayable", "reconcile"]
+__all__ = ["begin_anew", "check_history", "check_replayable", "compared_with", "reconcile"]
 
 _numbers = itertools.count(1)
 _FORMATS = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "parquet"}
@@ -47,7 +47,7 @@ def reconcile(
         )
     told = _teller(job.name, progress)
     if against:
-        return _answer(_against(machine, job, name, against))
+        return _answer(compared_with(machine, job, name, against))
     reconciler = Reconciler(machine.catalog, machine.stores, machine.mirrors, machine.tables.shapes)
     if not repair:
         done = reconciler.look(job, told)
@@ -202,7 +202,7 @@ def _tell(machine: Machine, done: Reconciled) -> None:
 # ------------------------------------------------------------------------------------------------- against
 
 
-def _against(machine: Machine, job: Job, name: str, against: str) -> Comparison:
+def compared_with(machine: Machine, job: Job, name: str, against: str, samples_max: int = SAMPLES) -> Comparison:
     """The current rows beside those of another asset, a query or a file."""
     asset = machine.catalog.asset(name if name in job.outputs else job.outputs[0])
     wanted = _other_rows(machine, asset, against)
@@ -216,7 +216,7 @@ def _against(machine: Machine, job: Job, name: str, against: str) -> Comparison:
         )
     key = asset.key or None
     sides = Sides(columns, live, wanted.select([column.name for column in columns]), key, tolerance=job.tolerance)
-    return compare(sides, machine.tables.evaluate)
+    return compare(sides, machine.tables.evaluate, samples_max)
 
 
 def _other_rows(machine: Machine, asset: Asset, against: str) -> pa.Table:

@@ -94,6 +94,11 @@ def _needs(machine: Machine, topic: Asset) -> Iterator[Need]:
             yield need
         if job.is_outside and (left := _to_deliver_again(machine, job, topic.name)):
             yield Need(job.name, min(left), "a replay of it is not finished")
+    for live, shadow in machine.beside.copy().items():
+        if topic.name in shadow.inputs:
+            known = progress.get(shadow.name)
+            read = known.cursors.get(topic.name, 0) if known is not None else 0
+            yield Need(live, read, f"its shadow has read up to offset {read}")
     for table, note in machine.ledger.notes(SIDE).items():
         if note.get("state") == "working" and topic.name in note.get("targets", {}):
             known = progress.get(table)

@@ -129,12 +129,18 @@ def _restored(data: dict[str, Any]) -> Read | None:
         return None
 
 
-def read_all(folder: Path, cache: Cache, problems: list[DefinitionError]) -> Iterator[SqlFile]:
-    """Every SQL file below `jobs/`; one that does not read becomes a problem and the others go on."""
+def read_all(
+    folder: Path, cache: Cache, problems: list[DefinitionError], instead: Mapping[str, str] = {}
+) -> Iterator[SqlFile]:
+    """Every SQL file below `jobs/`; one that does not read becomes a problem and the others go on.
+
+    `instead` gives texts by file that are read in place of what stands there.
+    """
     for path in sorted((folder / "jobs").rglob("*.sql")):
         file = path.relative_to(folder).as_posix()
         try:
-            yield SqlFile(path.stem, file, cache.read(path.read_text(encoding="utf-8-sig"), file))
+            text = instead[file] if file in instead else path.read_text(encoding="utf-8-sig")
+            yield SqlFile(path.stem, file, cache.read(text, file))
         except DefinitionError as error:
             problems.append(error)
         except UnicodeDecodeError as error:

@@ -22,7 +22,7 @@ from tidemill.project.words import nearest
 
 __all__ = ["TEMPLATES", "import_mapping", "init"]
 
-TEMPLATES = ("basic", "inventory", "objects", "payroll")
+TEMPLATES = ("basic", "fraud", "inventory", "objects", "payroll")
 _HERE = Path(__file__).parent / "templates"
 _COLUMNS = ("job", "source", "target", "command")
 _IGNORED = ".tidemill/\n"

@@ -67,6 +67,7 @@ class Machine:
     """An assembled project: everything that runs it.
 
     `pending` are the definitions that wait for `apply` (None: a removal), `undelivered` why alarms could not be delivered.
+    `beside` are jobs that nobody defined and that read assets all the same (shadows), by the job that they stand beside.
     """
 
     definitions: Definitions
@@ -93,6 +94,7 @@ class Machine:
     forgetting: Lock = field(default_factory=Lock)
     """Held while what has expired is forgotten, and while somebody decides that it is still needed."""
     undelivered: dict[str, str] = field(default_factory=dict)
+    beside: dict[str, Job] = field(default_factory=dict)
 
     @property
     def stores(self) -> dict[Home, SQLiteStore | DuckDBStore]:

@@ -67,8 +67,8 @@ class Sides:
     tolerance: float = 0.0
 
 
-def compare(sides: Sides, evaluate: Callable[[Statement], ArrowStream]) -> Comparison:
-    """What is between the two sides, computed by the store."""
+def compare(sides: Sides, evaluate: Callable[[Statement], ArrowStream], samples_max: int = SAMPLES) -> Comparison:
+    """What is between the two sides, computed by the store; up to so many samples of each kind."""
     relations: dict[str, Slice | ArrowStream] = {LIVE: sides.live}
     if isinstance(sides.wanted, Statement):
         wanted = f"({sides.wanted.sql.strip().rstrip(';')}\n)"
@@ -76,7 +76,7 @@ def compare(sides: Sides, evaluate: Callable[[Statement], ArrowStream]) -> Compa
     else:
         wanted = quoted(f"@input:{WANTED}")
         relations[WANTED] = sides.wanted
-    (row,) = dicts(evaluate(Statement(_text(sides, wanted), relations)))
+    (row,) = dicts(evaluate(Statement(_text(sides, wanted, samples_max), relations)))
     samples = {kind: row[f"{kind}_rows"] or [] for kind in ("missing", "extra", "different")}
     return Comparison(row["missing"], row["extra"], row["different"], samples)
 
@@ -91,7 +91,7 @@ def given_identity(names: Sequence[str]) -> str:
     return f"CASE WHEN {is_plain} THEN {PARENT} ELSE {PARENT} || '/' || {ORDINAL} END"
 
 
-def _text(sides: Sides, wanted: str) -> str:
+def _text(sides: Sides, wanted: str, most: int) -> str:
     names = [quoted(column.name) for column in sides.columns]
     typed = ", ".join(f"CAST({quoted(c.name)} AS {c.type}) AS {quoted(c.name)}" for c in sides.columns)
     exact = [column.name for column in sides.columns if not (sides.tolerance and _is_float(column))]
@@ -114,8 +114,9 @@ def _text(sides: Sides, wanted: str) -> str:
         "coalesce(sum(greatest(_more - _less, 0)), 0)::BIGINT AS missing, "
         "coalesce(sum(greatest(_less - _more, 0)), 0)::BIGINT AS extra, "
         "coalesce(sum(least(_more, _less)), 0)::BIGINT AS different, "
-        f"{_sample('expected', '_more > _less')} AS missing_rows, {_sample('live', '_less > _more')} AS extra_rows, "
-        f"{_sample('struct_pack(expected := expected, live := live)', '_more > 0 AND _less > 0')} AS different_rows "
+        f"{_sample('expected', '_more > _less', most)} AS missing_rows, "
+        f"{_sample('live', '_less > _more', most)} AS extra_rows, "
+        f"{_sample('struct_pack(expected := expected, live := live)', '_more > 0 AND _less > 0', most)} AS different_rows "
         "FROM _pairs"
     )
 
@@ -142,5 +143,5 @@ def _apart(sides: Sides) -> str:
     return f" WHERE NOT coalesce(_more = 1 AND _less = 1 AND {' AND '.join([*same, *close])}, false)"
 
 
-def _sample(value: str, where: str) -> str:
-    return f"(SELECT list(_s) FROM (SELECT {value} AS _s FROM _pairs WHERE {where} ORDER BY _pair LIMIT {SAMPLES}))"
+def _sample(value: str, where: str, most: int) -> str:
+    return f"(SELECT list(_s) FROM (SELECT {value} AS _s FROM _pairs WHERE {where} ORDER BY _pair LIMIT {most}))"

@@ -34,7 +34,7 @@ from tidemill.runtime.perform import LazyReader, Snapshot
 from tidemill.runtime.rows import as_table
 from tidemill.runtime.truth import Truth, parked_rows, work_at
 
-__all__ = ["Reconciled", "Reconciler", "doubted"]
+__all__ = ["DOUBTED", "Reconciled", "Reconciler", "doubted"]
 
 Tell = Callable[[str], None]
 _HAS_ORDINAL = re.compile(rf"\b{ORDINAL}\b")

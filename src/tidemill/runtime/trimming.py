@@ -12,7 +12,7 @@ to which a person let late rows go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tidemill.core.model import Home, Job
@@ -50,10 +50,15 @@ def trims(
     head: Callable[[str], int],
     released: Callable[[Job], Released],
     let_go: Callable[[str], LetGo],
+    *,
+    beside: Iterable[Job] = (),
 ) -> Iterator[Trim]:
-    """The tables with what may go of each. `released` and `let_go` are asked of gated jobs alone."""
+    """The tables with what may go of each. `released` and `let_go` are asked of gated jobs alone.
+
+    `beside` are readers that the catalogue does not know (shadows).
+    """
     readers: dict[str, _Readers] = {}
-    for job in catalog.jobs.copy().values():
+    for job in (*catalog.jobs.copy().values(), *beside):
         known = progress.get(job.name)
         places = _places(released(job), let_go(job.name)) if job.gate is not None else {}
         for asset in job.inputs:

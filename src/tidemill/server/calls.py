@@ -54,6 +54,18 @@ ARGUMENTS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "rotate_key": {"key": str, "overlap_seconds": (int, float)},
     "run": {"jobs": list, "force": bool},
     "runs": {"job": str, "state": str, "run": str, "limit": int},
+    "shadow": {
+        "job": str,
+        "mode": str,
+        "sql": str,
+        "file": str,
+        "against": str,
+        "samples": int,
+        "promote": bool,
+        "equal_for": (int, float),
+        "accept": int,
+        "abandon": bool,
+    },
     "status": {},
     "touch": {"asset": str, "version": str},
 }

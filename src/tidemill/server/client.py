@@ -111,6 +111,35 @@ class RemoteMill:
         said = {"job": job, "start": start, "into": into, "is_dry": is_dry, "rate": rate, "is_abandoned": is_abandoned}
         return self._followed("replay", progress, said)
 
+    def shadow(
+        self,
+        job: str,
+        *,
+        mode: str = "",
+        sql: str = "",
+        file: str = "",
+        against: str = "",
+        samples: int = 0,
+        promote: bool = False,
+        equal_for: float = 0.0,
+        accept: int = 0,
+        abandon: bool = False,
+    ) -> Json:
+        """See Operations."""
+        return self._call(
+            "shadow",
+            job=job,
+            mode=mode,
+            sql=sql,
+            file=file,
+            against=against,
+            samples=samples,
+            promote=promote,
+            equal_for=equal_for,
+            accept=accept,
+            abandon=abandon,
+        )
+
     def replay_dead(self, ids: Sequence[str]) -> Json:
         """See Operations."""
         return self._call("replay_dead", ids=list(ids))

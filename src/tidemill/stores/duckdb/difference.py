@@ -32,10 +32,12 @@ __all__ = [
     "by_content",
     "closing",
     "consolidated",
+    "current_images",
     "difference",
     "doubled",
     "given",
     "opening",
+    "same_parents",
     "taken",
     "unlogged",
 ]
@@ -186,6 +188,23 @@ def consolidated(source: Source, held: Held, *, is_checked: bool) -> str:
 def taken(held: Held, identities: str) -> str:
     """The SELECT of those of these identities that current rows have."""
     return f"SELECT {RID} FROM {table_name(held.asset)} WHERE {UNTIL} = {CURRENT} AND {RID} IN ({identities})"
+
+
+def current_images(held: Held) -> Source:
+    """The current rows of an asset as the rows that another shall have."""
+    names = (RID, PARENT, *(column.name for column in held.columns))
+    listed = ", ".join(quoted(name) for name in names)
+    text = f"{_ROWS} AS (SELECT {listed} FROM {table_name(held.asset)} WHERE {UNTIL} = {CURRENT})"
+    return Source((text,), names, "0")
+
+
+def same_parents(held: Held, other: Held) -> str:
+    """The statement that lets rows belong to what the same rows of another asset belong to."""
+    return (
+        f"UPDATE {table_name(held.asset)} AS t SET {PARENT} = o.{PARENT} FROM {table_name(other.asset)} o "
+        f"WHERE t.{UNTIL} = {CURRENT} AND o.{UNTIL} = {CURRENT} AND t.{RID} = o.{RID} "
+        f"AND t.{PARENT} IS DISTINCT FROM o.{PARENT}"
+    )
 
 
 def unlogged(held: Held) -> str:

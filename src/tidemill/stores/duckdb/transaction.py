@@ -54,10 +54,12 @@ from tidemill.stores.duckdb.difference import (
     by_content,
     closing,
     consolidated,
+    current_images,
     difference,
     doubled,
     given,
     opening,
+    same_parents,
     taken,
     unlogged,
 )
@@ -241,6 +243,25 @@ class DuckDBTransaction:
             session.run(f"DELETE FROM {table_name(asset)}")
         self._staged.closings.pop(asset, None)
         self._staged.tables[asset] = replace(held, offset=0, rows=0, closed=0, gone=0)
+
+    def take_over(self, asset: str, other: str) -> int:
+        """Let an asset's shape and rows become those of another, with their identities and what they belong to.
+
+        Rows that are the same already get no change. Returns the changes (beyond the port: shadows).
+        """
+        source = self._held(other)
+        if source is None:
+            raise NotFound(f"the store has no asset {other}")
+        self.define(Table(asset, source.columns, source.key))
+        session, held = self._open(), self._held(asset)
+        assert held is not None, "it was defined just now"
+        with self._breaking(is_writing=True):
+            self._end_images(asset, other)
+            rows = current_images(source)
+            count = self._apply(session, held, difference(rows, held, RID, is_distinct=True), None, False)
+            self._end_images(asset)
+            session.run(same_parents(held, source))
+        return count
 
     def settle(self, progress: Progress, expected: Progress | None) -> None:
         """See `Transaction.settle`."""
