@@ -9,7 +9,19 @@ from pathlib import Path
 
 from bench.measure import Figure, save, show
 
-NAMES = ("start", "decide", "load", "latency", "tasks", "throughput", "memory", "idle", "incremental", "plans")
+NAMES = (
+    "start",
+    "decide",
+    "load",
+    "latency",
+    "tasks",
+    "throughput",
+    "memory",
+    "idle",
+    "incremental",
+    "plans",
+    "replay",
+)
 RESULTS = Path(__file__).parent / "results.json"
 
 

@@ -49,7 +49,8 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
     "Prove": {
         "reconcile": "Compare a table with its job's whole inputs, and mend it.",
-        "replay": "Make a table anew with the job's present code.",
+        "replay": "Do again what a job did, with its present code.",
+        "backfill": "Process history that a job never processed.",
     },
     "Steer": {
         "mode": "Show or override a job's mode.",

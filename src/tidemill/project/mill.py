@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,7 +20,18 @@ from tidemill.core.errors import NotFound, OperatorError, UserError
 from tidemill.core.event import Defined, Landed, Paused, Requested, Resumed, Ticked
 from tidemill.core.model import Asset, AssetKind, Job, Mode
 from tidemill.core.ports import Head, Receipt, RunRecord
-from tidemill.project import letters, living, querying, reconciling, redelivering, replaying, reports, sides, wiring
+from tidemill.project import (
+    backfilling,
+    letters,
+    living,
+    querying,
+    reconciling,
+    redelivering,
+    replaying,
+    reports,
+    sides,
+    wiring,
+)
 from tidemill.project.alarms import alarms
 from tidemill.project.checking import drop_contradictions
 from tidemill.project.loading import load
@@ -338,6 +350,21 @@ class Mill(ServedMachine):
             return reconciling.reconcile(self.machine, job, progress=progress)
         reconciling.begin_anew(self.machine, job)
         return {"job": job, **self.run((job,), progress=progress)}
+
+    def backfill(
+        self,
+        job: str,
+        *,
+        start: str = "",
+        end: str = "",
+        partitions: Sequence[str] = (),
+        progress: Progress | None = None,
+    ) -> Json:
+        """Process what a job never processed."""
+        chosen = backfilling.Chosen(start, end, tuple(partitions))
+        with self._going.one_of(job):
+            again = partial(self.run, (job,), progress=progress)
+            return backfilling.backfill(self.machine, self._job(job), chosen, again, progress)
 
     def replay_dead(self, ids: Sequence[str]) -> Json:
         """Send events that were parked at the door through it again."""

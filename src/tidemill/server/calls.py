@@ -29,6 +29,7 @@ ARGUMENTS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "add_key": {"key": str, "scopes": list},
     "apply": {},
     "assets": {},
+    "backfill": {"job": str, "start": str, "end": str, "partitions": list},
     "backup": {"target": str},
     "cancel": {"run": str},
     "dead": {"asset": str, "limit": int},
@@ -57,7 +58,7 @@ ARGUMENTS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "touch": {"asset": str, "version": str},
 }
 
-FOLLOWED = frozenset({"reconcile", "replay", "run"})
+FOLLOWED = frozenset({"backfill", "reconcile", "replay", "run"})
 """Operations that report their progress while they work."""
 
 OWNERS = frozenset({"add_key", "keys", "remove_key", "rotate_key"})
