@@ -21,6 +21,7 @@ NAMES = (
     "incremental",
     "plans",
     "reconcile",
+    "replay",
 )
 RESULTS = Path(__file__).parent / "results.json"
 

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidemill.core.slices import ALONE, BESIDE, SLICE_CHANGES_MIN, ends, is_over, left, rest_for_rate
+from tidemill.core.slices import (
+    ALONE,
+    BESIDE,
+    SLICE_CHANGES_MIN,
+    Span,
+    ends,
+    is_over,
+    left,
+    rest_for_rate,
+    within,
+    without,
+)
 
 OFFSETS = st.dictionaries(st.sampled_from("abc"), st.integers(0, 1_000), min_size=1)
 
@@ -39,6 +52,12 @@ def test_slices_come_to_take_as_long_as_they_shall() -> None:
     assert pace.changes == round(pace.aim_seconds / cost_seconds)
 
 
+def test_slices_are_longer_while_nobody_else_works() -> None:
+    busy, quiet = BESIDE.after(500, 0.03, 0.5), BESIDE.after(500, 0.03, 2.0)
+    assert quiet.changes > busy.changes
+    assert (busy.rest_seconds, quiet.rest_seconds) == (0.03, 0.0)
+
+
 def test_beside_live_work_a_slice_is_followed_by_a_rest_as_long_as_it_took() -> None:
     assert BESIDE.after(500, 0.5).rest_seconds == 0.5
     assert ALONE.after(500, 0.5).rest_seconds == 0.0
@@ -48,3 +67,23 @@ def test_a_rate_is_kept_by_waiting_for_what_is_left_of_the_time() -> None:
     assert rest_for_rate(100, 2.0, 10.0) == 8.0
     assert rest_for_rate(100, 20.0, 10.0) == 0.0
     assert rest_for_rate(100, 0.0, 0.0) == 0.0
+
+
+SPANS = st.lists(st.builds(Span, st.sampled_from("ab"), st.integers(0, 30), st.integers(0, 30)), max_size=6)
+
+
+def offsets(spans: Iterable[Span]) -> set[tuple[str, int]]:
+    """Every change that lies in these parts of logs."""
+    return {(span.asset, offset) for span in spans for offset in range(span.from_ + 1, span.to + 1)}
+
+
+@given(SPANS, st.builds(Span, st.sampled_from("ab"), st.integers(0, 30), st.integers(1, 30)))
+def test_what_is_taken_away_is_gone_and_nothing_else(spans: list[Span], gone: Span) -> None:
+    assert offsets(without(spans, gone)) == offsets(spans) - offsets([gone])
+
+
+@given(SPANS, SPANS)
+def test_what_lies_within_bounds_is_what_both_have(spans: list[Span], bounds: list[Span]) -> None:
+    found = within(spans, bounds)
+    assert offsets(found) == offsets(spans) & offsets(bounds)
+    assert all(span.changes > 0 for span in found)

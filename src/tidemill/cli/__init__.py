@@ -50,7 +50,8 @@ COMMANDS: dict[str, dict[str, str]] = {
     "Prove": {
         "audit": "Count what became of every event, reader by reader.",
         "reconcile": "Compare a table with its job's whole inputs, and mend it.",
-        "replay": "Make a table anew with the job's present code.",
+        "replay": "Do again what a job did, with its present code.",
+        "backfill": "Process history that a job never processed.",
         "shadow": "Run another mode or query beside a job, and compare.",
     },
     "Steer": {

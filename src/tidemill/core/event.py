@@ -17,6 +17,7 @@ from tidemill.core.retry import Failure
 
 __all__ = [
     "Alert",
+    "Backfilled",
     "Command",
     "Defined",
     "Drained",
@@ -151,13 +152,35 @@ class Requested:
 
 
 @dataclass(frozen=True, slots=True)
+class Backfilled:
+    """A backfill of a job begins (`is_going`), or is over or interrupted."""
+
+    job: str
+    at: float
+    is_going: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Drained:
     """Nothing was due any more: the moment that `Requested` opened is over."""
 
     at: float
 
 
-Event = Landed | Finished | Failed | Ticked | Defined | Removed | Looked | Paused | Resumed | Requested | Drained
+Event = (
+    Landed
+    | Finished
+    | Failed
+    | Ticked
+    | Defined
+    | Removed
+    | Looked
+    | Paused
+    | Resumed
+    | Requested
+    | Backfilled
+    | Drained
+)
 
 
 # ---------------------------------------------------------------------------------------------- commands

@@ -13,10 +13,20 @@ from enum import StrEnum
 
 from tidemill.core import when
 from tidemill.core.event import Looked, Start
-from tidemill.core.model import Job
+from tidemill.core.model import Job, OnBackfill
 from tidemill.core.ports import Progress
 
-__all__ = ["JobState", "Looking", "Phase"]
+__all__ = ["JobState", "Looking", "Phase", "on_cursor", "watched"]
+
+
+def on_cursor(asset: str) -> str:
+    """The name under which a job keeps its cursor on the asset that starts it (`on`), apart from its inputs."""
+    return f"on:{asset}"
+
+
+def watched(job: Job) -> tuple[str, ...]:
+    """The assets whose changes may start a job."""
+    return (*job.inputs, job.on) if job.on else job.inputs
 
 
 class Phase(StrEnum):
@@ -82,6 +92,11 @@ class JobState:
     def is_looked_at(self) -> bool:
         """Whether readiness lies in the data."""
         return self.job.after_seconds > 0 or self.job.gate is not None
+
+    @property
+    def coalesces(self) -> bool:
+        """Whether it takes an input that is being backfilled all at once."""
+        return self.job.on_backfill is OnBackfill.COALESCE
 
     @property
     def answer(self) -> Looked | None:

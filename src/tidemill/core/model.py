@@ -29,6 +29,7 @@ __all__ = [
     "Materialized",
     "Missing",
     "Mode",
+    "OnBackfill",
     "OnError",
     "Place",
     "Semantics",
@@ -125,6 +126,13 @@ class Late(StrEnum):
     CORRECT = "correct"
     NEXT = "next"
     HOLD = "hold"
+
+
+class OnBackfill(StrEnum):
+    """How a reader takes an input that is being backfilled: slice by slice, or all at once when it is over (rule 28)."""
+
+    FOLLOW = "follow"
+    COALESCE = "coalesce"
 
 
 class StartFrom(StrEnum):
@@ -268,6 +276,7 @@ class Job:
     priority: int = 0
     freshness_seconds: float = 0.0
     start_from: StartFrom = StartFrom.NOW
+    on_backfill: OnBackfill = OnBackfill.FOLLOW
     hold_above: int = HOLD_ABOVE_DEFAULT
     asserts: tuple[Assertion, ...] = ()
     reconcile: str = ""

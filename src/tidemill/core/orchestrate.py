@@ -31,6 +31,7 @@ from typing import Any
 from tidemill.core import when
 from tidemill.core.event import (
     Alert,
+    Backfilled,
     Command,
     Defined,
     Drained,
@@ -49,7 +50,7 @@ from tidemill.core.event import (
     Ticked,
 )
 from tidemill.core.gate import past_deadline
-from tidemill.core.jobstate import JobState, Looking, Phase
+from tidemill.core.jobstate import JobState, Looking, Phase, on_cursor, watched
 from tidemill.core.mapping import ObjectMapping
 from tidemill.core.model import Job, Missing, Mode
 from tidemill.core.ports import Head
@@ -73,6 +74,7 @@ class State:
         self.jobs: dict[str, JobState] = {}
         self.active: set[str] = set()
         self.looking: set[str] = set()
+        self.backfilled: set[str] = set()
         self.only = only
         self.drained: set[str] = set()
         self.waits = Waits(self.mapping, self.head)
@@ -110,11 +112,6 @@ class State:
         if verdict.is_ready and pending:
             return Readiness(False, (f"waits for upstream to settle: {', '.join(sorted(pending))}",))
         return verdict
-
-
-def on_cursor(asset: str) -> str:
-    """The name under which a job keeps its cursor on the asset that starts it (`on`), apart from its inputs."""
-    return f"on:{asset}"
 
 
 # -------------------------------------------------------------------------------------------------- step
@@ -212,7 +209,7 @@ def _hold(state: State, job: JobState, event: Failed, commands: list[Command]) -
     job.held_at, job.attempt, job.is_forced = event.at, 0, False
     job.run, job.reason = event.run, event.reason
     needs_a_person = event.failure in (Failure.WAITS, Failure.FENCED)
-    job.held_heads = {} if needs_a_person else {asset: state.head(asset) for asset in _watched(job.job)}
+    job.held_heads = {} if needs_a_person else {asset: state.head(asset) for asset in watched(job.job)}
     commands.append(Alert("held", job.job.name, job.reason, event.at))
 
 
@@ -349,6 +346,13 @@ def _on_requested(state: State, event: Requested, commands: list[Command]) -> No
         _judge(state, job, event.at, commands)
 
 
+def _on_backfilled(state: State, event: Backfilled, commands: list[Command]) -> None:
+    """Readers that take a backfill all at once wait from here until it is over, or nobody goes on with it."""
+    (state.backfilled.add if event.is_going else state.backfilled.discard)(event.job)
+    if event.job in state.jobs and not event.is_going:
+        _judge_readers(state, state.jobs[event.job].job, event.at, commands)
+
+
 def _on_drained(state: State, _event: Drained, _commands: list[Command]) -> None:
     state.drained.clear()
 
@@ -364,6 +368,7 @@ _HANDLERS: dict[type, Callable[[State, Any, list[Command]], None]] = {
     Paused: _on_paused,
     Resumed: _on_resumed,
     Requested: _on_requested,
+    Backfilled: _on_backfilled,
     Drained: _on_drained,
 }
 
@@ -459,10 +464,6 @@ def _start(state: State, job: JobState, readiness: Readiness, at: float, command
     commands.append(command)
 
 
-def _watched(job: Job) -> tuple[str, ...]:
-    return (*job.inputs, job.on) if job.on else job.inputs
-
-
 def _needs_rebuild(state: State, job: JobState) -> bool:
     """Whether a pure job's result was made by another version, or from an input generation that is gone (rule 25)."""
     if not job.has_run or not job.job.rebuilds:
@@ -484,6 +485,8 @@ def _due(state: State, job: JobState, at: float, looked: Looked | None = None) -
         return Readiness(True, ("its definition or an input's columns changed: rebuilt beside",))
     if job.is_forced:
         return Readiness(True, ("forced by a person",))
+    if job.coalesces and (filling := state.backfilled.intersection(state.mapping.producers(job.job))):
+        return Readiness(False, (f"waits for the backfill of `{min(filling)}` to end (on_backfill: coalesce)",))
     return _due_for_news(state, job, at, looked)
 
 

@@ -12,12 +12,25 @@ one took: it moves towards the number that takes `aim_seconds`, at most doubling
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-__all__ = ["ALONE", "BESIDE", "Pace", "ends", "is_over", "left", "rest_for_rate"]
+__all__ = [
+    "ALONE",
+    "BESIDE",
+    "Pace",
+    "Span",
+    "ends",
+    "is_over",
+    "left",
+    "rest_for_rate",
+    "within",
+    "without",
+]
 
-SLICE_CHANGES_MIN = 20
+SLICE_CHANGES_MIN = 200
+"""Fewer changes than this cost hardly less: what a commit costs by itself is the most of it."""
+QUIET_SECONDS = 1.0
 WAIT_SECONDS_MAX = 1.0
 """So long a slice waits for a live lane that is never free: then it takes its turn, for the history has to end once."""
 
@@ -31,25 +44,65 @@ class Pace:
     changes_max: int
     rests: float
     """The rest after a slice, in times of what it took."""
+    quiet_aim_seconds: float = 0.0
+    """How long slices shall take, without a rest, where nobody else has worked for `QUIET_SECONDS`; 0: as ever."""
     rest_seconds: float = 0.0
     wait_seconds_max: float = WAIT_SECONDS_MAX
 
-    def after(self, changes: int, took_seconds: float) -> Pace:
-        """The pace once a slice of so many changes took so long."""
-        wanted = self.changes
+    def after(self, changes: int, took_seconds: float, quiet_seconds: float = 0.0) -> Pace:
+        """The pace once a slice of so many changes took so long, and nobody else has worked for so long."""
+        wanted, is_quiet = self.changes, self.quiet_aim_seconds > 0 and quiet_seconds >= QUIET_SECONDS
         if changes and took_seconds > 0:
-            fitting = changes * self.aim_seconds / took_seconds
+            fitting = changes * (self.quiet_aim_seconds if is_quiet else self.aim_seconds) / took_seconds
             # A short last piece of a log says little about what a full slice takes.
             grown = max(self.changes, changes) * 2
             wanted = int(min(max(fitting, self.changes / 4), grown, self.changes_max))
-        return replace(self, changes=max(SLICE_CHANGES_MIN, wanted), rest_seconds=took_seconds * self.rests)
+        rest = 0.0 if is_quiet else took_seconds * self.rests
+        return replace(self, changes=max(SLICE_CHANGES_MIN, wanted), rest_seconds=rest)
 
 
 ALONE = Pace(aim_seconds=1.0, changes=100_000, changes_max=400_000, rests=0.0, wait_seconds_max=0.0)
 """Nobody else works: slices only keep what is lost by a crash small."""
 
-BESIDE = Pace(aim_seconds=0.02, changes=500, changes_max=20_000, rests=1.0)
+BESIDE = Pace(aim_seconds=0.03, changes=500, changes_max=50_000, rests=1.0, quiet_aim_seconds=0.25)
 """Live work goes on beside."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A part (from, to] of an asset's log."""
+
+    asset: str
+    from_: int
+    to: int
+
+    @property
+    def changes(self) -> int:
+        """How many offsets it has."""
+        return self.to - self.from_
+
+
+def without(spans: Iterable[Span], gone: Span) -> list[Span]:
+    """What is left of the spans once one has gone."""
+    kept = []
+    for span in spans:
+        if span.asset != gone.asset or gone.to <= span.from_ or gone.from_ >= span.to:
+            kept.append(span)
+            continue
+        kept += [replace(span, to=gone.from_)] if gone.from_ > span.from_ else []
+        kept += [replace(span, from_=gone.to)] if gone.to < span.to else []
+    return kept
+
+
+def within(spans: Iterable[Span], bounds: Iterable[Span]) -> list[Span]:
+    """What lies within the bounds of each asset, in order of offset; an asset without bounds is left out."""
+    found = [
+        Span(span.asset, max(span.from_, bound.from_), min(span.to, bound.to))
+        for span in spans
+        for bound in bounds
+        if span.asset == bound.asset
+    ]
+    return sorted(span for span in found if span.changes > 0)
 
 
 def ends(cursors: Mapping[str, int], targets: Mapping[str, int], changes: int) -> dict[str, int]:

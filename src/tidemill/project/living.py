@@ -24,6 +24,7 @@ from tidemill.project.definitions import Definitions
 from tidemill.project.toml import FILE
 from tidemill.project.wiring import Machine
 from tidemill.runtime.again import replay_of
+from tidemill.runtime.backfill import backfill_of
 from tidemill.runtime.catalog import Catalog
 
 __all__ = ["Difference", "apply_pending", "compare", "forget_absent", "reload"]
@@ -121,7 +122,7 @@ def forget_absent(machine: Machine) -> list[str]:
 def _forget(machine: Machine, name: str) -> None:
     """A removed job's progress goes, so that a job of that name begins anew; its table stays until nobody names it."""
     for store in machine.stores.values():
-        store.drop(jobs=(name, replay_of(name)))
+        store.drop(jobs=(name, replay_of(name), backfill_of(name)))
     machine.ledger.note("definition", name, None)
     machine.ledger.note("paused", name, None)
     machine.ledger.note("let_go", name, None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,6 +23,7 @@ from tidemill.core.model import Asset, AssetKind, Job, Mode
 from tidemill.core.ports import Head, Receipt, RunRecord
 from tidemill.project import (
     auditing,
+    backfilling,
     delivering,
     letters,
     living,
@@ -426,6 +428,21 @@ class Mill(ServedMachine):
             return promoting.promote(self.shadows, job, self.mode, equal_for=equal_for, accept=accept)
         flying = self.shadows.of(job)
         return self.shadows.abandon(flying) if abandon else self.shadows.report(flying, samples)
+
+    def backfill(
+        self,
+        job: str,
+        *,
+        start: str = "",
+        end: str = "",
+        partitions: Sequence[str] = (),
+        progress: Progress | None = None,
+    ) -> Json:
+        """Process what a job never processed."""
+        chosen = backfilling.Chosen(start, end, tuple(partitions))
+        with self._going.one_of(job):
+            again = partial(self.run, (job,), progress=progress)
+            return backfilling.backfill(self.machine, self._job(job), chosen, again, progress)
 
     def replay_dead(self, ids: Sequence[str]) -> Json:
         """Send events that were parked at the door through it again."""

@@ -149,6 +149,21 @@ class Operations(Protocol):
         rows. `abandon` lets the shadow go: `{job, abandoned}`.
         """
 
+    def backfill(
+        self,
+        job: str,
+        *,
+        start: str = "",
+        end: str = "",
+        partitions: Sequence[str] = (),
+        progress: Progress | None = None,
+    ) -> Json:
+        """Process what a job never processed, from `start` to `end` (offsets or times), or these values of its gate:
+        `{job, runs, succeeded, failed, changes, state, rows, parked, left, error}`.
+
+        `state` is finished, paused, held (until `apply`) or failed; `left` what is still to be processed.
+        """
+
     def replay_dead(self, ids: Sequence[str]) -> Json:
         """Send events that were parked at the door through it again: `[{id, state, reason}]`."""
 

@@ -9,7 +9,6 @@ Rules of this file:
 from __future__ import annotations
 
 import itertools
-import random
 import threading
 import time
 from collections.abc import Sequence
@@ -20,10 +19,10 @@ from tidemill.core.errors import OperatorError, TidemillError, UserError
 from tidemill.core.model import Job
 from tidemill.core.ports import Progress as Going
 from tidemill.core.ports import RunRecord
-from tidemill.core.retry import Reaction, after_failure, failure_of
 from tidemill.project.operations import Json, Progress
 from tidemill.project.replaying import moment_of
 from tidemill.project.retention import expired_inputs
+from tidemill.project.slicing import tried
 from tidemill.project.wiring import Machine
 from tidemill.runtime.again import Again, replay_of
 from tidemill.runtime.delivered import Delivered
@@ -147,22 +146,21 @@ class _Delivering:
     def _tried(self, going: Going, each: Delivered) -> Going | None:
         """One run delivered again, with the job's retries; None where it failed for good."""
         now = self.machine.clock.now()
-        run = f"{int(now * 1000):011x}-again{next(_numbers)}"
-        for attempt in itertools.count(1):
-            try:
-                done = self.again.deliver(going, each, run)
-            except Exception as error:  # noqa: BLE001 - whatever the effect raised is told, tried again, and reported
-                self.error = str(error) if isinstance(error, TidemillError) else f"{type(error).__name__}: {error}"
-                verdict = after_failure(failure_of(error), attempt, self.job.retries, random.random())
-                if verdict.reaction is Reaction.RETRY:
-                    self._pause.wait(verdict.wait_seconds)
-                    continue
-                self._report(each, RunRecord(run, self.job.name, "failed", attempt, started_at=now, error=self.error))
-                return None
-            self.error = ""
-            self._report(each, RunRecord(run, self.job.name, "succeeded", attempt, started_at=now))
-            return done
-        return None
+        said = RunRecord(f"{int(now * 1000):011x}-again{next(_numbers)}", self.job.name, "succeeded", started_at=now)
+        attempts: list[int] = []
+
+        def act(attempt: int) -> Going:
+            attempts.append(attempt)
+            return self.again.deliver(going, each, said.run)
+
+        try:
+            done = tried(act, self.job.retries)
+        except Exception as error:  # noqa: BLE001 - whatever the effect raised is told and reported
+            self.error = str(error) if isinstance(error, TidemillError) else f"{type(error).__name__}: {error}"
+            self._report(each, replace(said, state="failed", attempt=len(attempts), error=self.error))
+            return None
+        self._report(each, replace(said, attempt=len(attempts)))
+        return done
 
     def _report(self, each: Delivered, said: RunRecord) -> None:
         """A run among the runs, told apart by its mode."""

@@ -24,6 +24,7 @@ from tidemill.core.errors import NotFound, TidemillError, UserError
 from tidemill.core.model import Asset, AssetKind, Job, Late, Materialized, OnError, Takes
 from tidemill.core.orchestrate import JobState, Phase
 from tidemill.core.ports import Plan, Progress
+from tidemill.core.slices import Span
 from tidemill.engines.duckdb import DuckDBEngine
 from tidemill.project import retention
 from tidemill.project.alarms import alarms, parked, parked_by, rejected_files
@@ -32,9 +33,11 @@ from tidemill.project.system import SYSTEM
 from tidemill.project.watchkeeping import PASSED_OVER
 from tidemill.project.wiring import Machine
 from tidemill.runtime.again import replay_of
+from tidemill.runtime.backfill import backfill_of
 from tidemill.runtime.gate import LetGo
 from tidemill.runtime.parking import standing
 from tidemill.runtime.retention import why_all
+from tidemill.runtime.skipped import skip
 
 __all__ = [
     "assets",
@@ -399,6 +402,8 @@ def moved(machine: Machine, name: str, start: str) -> Progress:
         base = before or Progress(name, job.version)
         progress = replace(base, cursors=cursors, pinned=None, opens={})
         transaction.settle(progress, before)
+        known = before.cursors if before is not None else {}
+        skip(transaction, job, [Span(asset, known.get(asset, 0), cursors[asset]) for asset in job.inputs])
         transaction.commit()
     finally:
         transaction.rollback()
@@ -436,9 +441,10 @@ def release(machine: Machine) -> list[str]:
 
 
 def _release_replays(machine: Machine, progress: Mapping[str, Progress]) -> list[str]:
-    """Let go the replays that wait: exactly the runs that were chosen."""
+    """Let go the replays and backfills that wait: exactly what was chosen."""
     going = {name: known for name, known in progress.items() if name == replay_of(name.partition("@")[0])}
     waiting = {name: known.version for name, known in going.items() if known.pinned is not None}
+    waiting |= {backfill_of(name): said["token"] for name, said in machine.ledger.notes("backfill").items()}
     machine.ledger.note_all("released", waiting)
     return list(waiting)
 

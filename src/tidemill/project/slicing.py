@@ -7,19 +7,25 @@ Rules of this file:
 
 from __future__ import annotations
 
+import itertools
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from tidemill.core import slices
 from tidemill.core.errors import UserError
 from tidemill.core.model import Mode
+from tidemill.core.retry import Reaction, after_failure, failure_of
 from tidemill.core.slices import Pace
 from tidemill.project.wiring import Machine
 
-__all__ = ["Going", "Pacer", "pace_of"]
+__all__ = ["Going", "Pacer", "pace_of", "tried"]
+
+T = TypeVar("T")
 
 LOOK_SECONDS = 0.002
 """How often it is looked whether the live lane is free."""
@@ -49,6 +55,20 @@ class Going:
                 self._jobs.discard(job)
 
 
+def tried(act: Callable[[int], T], retries: int) -> T:
+    """What `act(attempt)` gives, tried again with the waits of a job's runs. Raises what the last attempt raised."""
+    pause = threading.Event()
+    for attempt in itertools.count(1):
+        try:
+            return act(attempt)
+        except Exception as error:
+            verdict = after_failure(failure_of(error), attempt, retries, random.random())
+            if verdict.reaction is not Reaction.RETRY:
+                raise
+        pause.wait(verdict.wait_seconds)
+    raise AssertionError("attempts are counted for ever")
+
+
 @dataclass(slots=True)
 class Pacer:
     """Times slices: live work goes first, and a person who paused the job stops it between two of them."""
@@ -56,6 +76,8 @@ class Pacer:
     machine: Machine
     job: str
     pace: Pace
+    _turn: int = 0
+    _busy_at: float = field(default_factory=time.monotonic)
 
     def is_stopped(self) -> bool:
         """Whether a person paused the job."""
@@ -66,7 +88,16 @@ class Pacer:
         self._let_live_work_first()
         began = time.monotonic()
         took = work(self.pace.changes)
-        self.pace = self.pace.after(took, time.monotonic() - began)
+        now = time.monotonic()
+        self.pace = self.pace.after(took, now - began, self._quiet_seconds(now))
+
+    def _quiet_seconds(self, now: float) -> float:
+        """How long the loop has had nothing to do but to hear of slices."""
+        turn = self.machine.loop.state.turn
+        if turn - self._turn > 1:
+            self._busy_at = now
+        self._turn = turn
+        return now - self._busy_at
 
     def _let_live_work_first(self) -> None:
         pause = threading.Event()

@@ -25,6 +25,7 @@ from tidemill.core.model import Asset, AssetKind, Column, Home, Job, Mode, Start
 from tidemill.core.orchestrate import State
 from tidemill.core.ports import Head, Positions, Progress, Source, SourceFile, Store
 from tidemill.core.schema import Policy, lost, policy_of
+from tidemill.core.slices import Span
 from tidemill.engines.duckdb import DuckDBEngine
 from tidemill.engines.python import PythonEngine
 from tidemill.project.definitions import Definitions
@@ -46,6 +47,7 @@ from tidemill.runtime.loop import Loop, Services
 from tidemill.runtime.mirror import Mirrors
 from tidemill.runtime.outside import Outside
 from tidemill.runtime.perform import Performer
+from tidemill.runtime.skipped import skip
 from tidemill.runtime.ticking import Ticker
 from tidemill.runtime.workers import ThreadWorkers
 from tidemill.stores.duckdb import DuckDBStore
@@ -447,6 +449,8 @@ def start_now(machine: Machine, job: Job) -> Progress:
         if opening is not None:
             release(transaction, job, opening)
         transaction.settle(progress, None)
+        if opening is None:  # behind a gate what was never processed are values: those that no run took
+            skip(transaction, job, [Span(asset, 0, to) for asset, to in progress.cursors.items()])
         transaction.commit()
     finally:
         transaction.rollback()

@@ -29,6 +29,7 @@ from tidemill.core.model import (
     Materialized,
     Missing,
     Mode,
+    OnBackfill,
     OnError,
     StartFrom,
 )
@@ -202,6 +203,7 @@ WORDS: Mapping[str, Word] = {
     "priority": Word("priority", partial(whole, least=-1_000), "a whole number"),
     "freshness": Word("freshness_seconds", positive_duration, "a duration"),
     "start_from": Word("start_from", partial(choice, StartFrom), "now | beginning"),
+    "on_backfill": Word("on_backfill", partial(choice, OnBackfill), "follow | coalesce"),
     "hold_above": Word("hold_above", whole, "a whole number"),
     "reconcile": Word("reconcile", schedule, '"03:00" or a five-field cron line'),
     "compare": Word("tolerance", tolerance, "tolerance NUMBER"),

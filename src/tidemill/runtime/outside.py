@@ -34,7 +34,7 @@ from tidemill.runtime.mirror import Mirrors
 from tidemill.runtime.perform import Done, LazyReader, Snapshot
 from tidemill.runtime.rows import row_ids
 
-__all__ = ["Effect", "Outside", "Pin", "RunWaits"]
+__all__ = ["Effect", "Outside", "Pin", "RunWaits", "touch"]
 
 _VERSION = pa.schema([("version", pa.string()), (PARENT, pa.string()), (ORDINAL, pa.int64())])
 _FIRST = pa.array([0], pa.int64())
@@ -258,7 +258,7 @@ def _write(one: _Ending, transaction: Transaction) -> int:
         release(transaction, one.job, one.opening)
     if one.job.is_outside:
         record(transaction, one.job, one.pinned, one.progress)
-    changed = sum(_touch(transaction, name, one.versions.get(name, one.progress.run)) for name in one.job.outputs)
+    changed = sum(touch(transaction, name, one.versions.get(name, one.progress.run)) for name in one.job.outputs)
     transaction.settle(one.progress, one.pinned)
     return changed
 
@@ -280,7 +280,8 @@ def _settled(
     return Progress(job.name, job.version, cursors, generations, run, start.at, succeeded=True)
 
 
-def _touch(transaction: Transaction, asset: str, version: str) -> int:
+def touch(transaction: Transaction, asset: str, version: str) -> int:
+    """An output of a job that acts outside has this version now; returns how many changes that is."""
     text = pa.array([version], pa.string())
     row = pa.Table.from_arrays([text, text, _FIRST], schema=_VERSION)
     return transaction.write(asset, Appended(row))

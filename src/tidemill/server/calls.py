@@ -30,6 +30,7 @@ ARGUMENTS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "apply": {},
     "assets": {},
     "audit": {"name": str, "from_": int, "to": int, "repair": bool},
+    "backfill": {"job": str, "start": str, "end": str, "partitions": list},
     "backup": {"target": str},
     "cancel": {"run": str},
     "dead": {"asset": str, "limit": int},
@@ -70,7 +71,7 @@ ARGUMENTS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "touch": {"asset": str, "version": str},
 }
 
-FOLLOWED = frozenset({"audit", "reconcile", "replay", "run"})
+FOLLOWED = frozenset({"audit", "backfill", "reconcile", "replay", "run"})
 """Operations that report their progress while they work."""
 
 OWNERS = frozenset({"add_key", "keys", "remove_key", "rotate_key"})

@@ -140,6 +140,19 @@ class RemoteMill:
             abandon=abandon,
         )
 
+    def backfill(
+        self,
+        job: str,
+        *,
+        start: str = "",
+        end: str = "",
+        partitions: Sequence[str] = (),
+        progress: Progress | None = None,
+    ) -> Json:
+        """See Operations."""
+        said = {"job": job, "start": start, "end": end, "partitions": list(partitions)}
+        return self._followed("backfill", progress, said)
+
     def replay_dead(self, ids: Sequence[str]) -> Json:
         """See Operations."""
         return self._call("replay_dead", ids=list(ids))

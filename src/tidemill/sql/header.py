@@ -25,8 +25,8 @@ __all__ = ["HEADER_WORDS", "REPEATED", "Header", "Word", "parse_header"]
 
 HEADER_WORDS: frozenset[str] = frozenset(
     """output mode materialized key when schedule every on after gate deadline on_missing on_late on_error retries
-    timeout isolation max_changes priority freshness start_from hold_above description owner tags version takes assert reconcile
-    compare""".split()
+    timeout isolation max_changes priority freshness start_from on_backfill hold_above description owner tags version takes
+    assert reconcile compare""".split()
 )
 _MAY_REPEAT = frozenset({"assert"})
 REPEATED = "\x1f"
