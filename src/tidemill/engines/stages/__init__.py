@@ -2,7 +2,7 @@
 
 from tidemill.engines.stages.choose import Chooser
 from tidemill.engines.stages.describe import described, statements, summary
-from tidemill.engines.stages.layout import Layout, lay_out
+from tidemill.engines.stages.layout import Layout, lay_out, unfit_key
 from tidemill.engines.stages.maintain import Maintenance
 
-__all__ = ["Chooser", "Layout", "Maintenance", "described", "lay_out", "statements", "summary"]
+__all__ = ["Chooser", "Layout", "Maintenance", "described", "lay_out", "statements", "summary", "unfit_key"]

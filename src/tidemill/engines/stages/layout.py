@@ -18,9 +18,10 @@ from typing import Any
 from tidemill.core.model import Asset, Column, Job
 from tidemill.core.ports import Table
 from tidemill.engines.stages.texts import whole_untyped
+from tidemill.sql.spelling import is_spelled_deep_inside
 from tidemill.sql.stages import NEW, OUTPUT, Stage, Staged, leaf_name
 
-__all__ = ["Layout", "lay_out"]
+__all__ = ["Layout", "lay_out", "unfit_key"]
 
 Describe = Callable[[str, Mapping[str, tuple[Column, ...]]], tuple[Column, ...]]
 
@@ -79,3 +80,14 @@ def lay_out(
         tables[asset] = Table(asset, mine)
     shapes = {name: {column.name: column.type for column in asset.columns} for name, asset in inputs.items()}
     return Layout(staged.stages, assets, types, tables, shapes)
+
+
+def unfit_key(layout: Layout) -> str:
+    """A key of a group whose equal values have several texts, in words; '' where every key has an identity."""
+    for stage in layout.stages:
+        is_group = stage.rule == "group" or bool(stage.accumulators)
+        for _, column in stage.keys if is_group else ():
+            kind = layout.types[stage.name][column]
+            if is_spelled_deep_inside(kind):
+                return f"a value of type {kind}"
+    return ""
