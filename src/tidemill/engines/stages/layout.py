@@ -35,6 +35,8 @@ class Layout:
     types: Mapping[str, Mapping[str, str]]
     tables: Mapping[str, Table]
     inputs: Mapping[str, Mapping[str, str]]
+    mark: str = ""
+    """Another one where the text of any stage is."""
 
     def asset_of(self, relation: str) -> str:
         """The asset behind a leaf."""
@@ -47,6 +49,7 @@ class Layout:
             "assets": dict(self.assets),
             "types": {stage: dict(types) for stage, types in self.types.items()},
             "inputs": {asset: dict(types) for asset, types in self.inputs.items()},
+            "mark": self.mark,
             "tables": [[name, [asdict(column) for column in table.columns]] for name, table in self.tables.items()],
         }
 
@@ -54,7 +57,8 @@ class Layout:
     def from_dict(cls, data: Mapping[str, Any]) -> Layout:
         """What `to_dict` gave."""
         tables = {name: Table(name, tuple(Column(**column) for column in columns)) for name, columns in data["tables"]}
-        return cls(Staged.from_dict(data["staged"]).stages, data["assets"], data["types"], tables, data["inputs"])
+        stages = Staged.from_dict(data["staged"]).stages
+        return cls(stages, data["assets"], data["types"], tables, data["inputs"], data["mark"])
 
 
 def lay_out(
@@ -79,7 +83,7 @@ def lay_out(
         types[stage.name] = {column.name: column.type for column in mine}
         tables[asset] = Table(asset, mine)
     shapes = {name: {column.name: column.type for column in asset.columns} for name, asset in inputs.items()}
-    return Layout(staged.stages, assets, types, tables, shapes)
+    return Layout(staged.stages, assets, types, tables, shapes, mark)
 
 
 def unfit_key(layout: Layout) -> str:

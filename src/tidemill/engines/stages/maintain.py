@@ -78,6 +78,7 @@ class Maintenance:
             changes=sum(self._length(stage.region.leaves[number]) for number in changed),
             rows=sum(self.reader.head(self.layout.asset_of(leaf)).rows for leaf in stage.region.leaves),
             is_anew=is_anew,
+            mark=self.layout.mark,
         )
         with self.chooser.timing(self.work.job.name, situation, self.work.run) as rule:
             output = self._output(stage, rule, changed, situation)

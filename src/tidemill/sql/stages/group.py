@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
-from tidemill.sql.functions import name_of
+from tidemill.sql.functions import name_of, told_name
 from tidemill.sql.stages.layers import aliased, ungrouped
 from tidemill.sql.stages.model import KEY, WEIGHT, Accumulator
 from tidemill.sql.stages.names import fresh_column
@@ -105,7 +105,7 @@ def _call(name: str, unit: exp.Expr, arguments: dict[exp.Expr, str]) -> _Call:
         condition, core = unit.expression.this, unit.this
     kind, argument = _kind(core)
     if not kind:
-        return _Call(name, "", "", _over_columns(unit, arguments), name_of(_innermost(unit)))
+        return _Call(name, "", "", _over_columns(unit, arguments), told_name(_innermost(unit)))
     if condition is not None:
         value = argument if argument is not None else exp.Literal.number(1)
         argument = exp.Case(ifs=[exp.If(this=condition.copy(), true=value.copy())])

@@ -78,3 +78,6 @@ select channel, -0.0 * auction as zero from bid except select page, 0.0 * amount
 
 -- name: union_signed_zero
 select channel, -1e0 * auction % 2 * 0 as zero from bid union select page, 0.0e0 from click;
+
+-- name: except_of_one_column_twice
+select seller, category from auction except select bidder, bidder from bid where bidder < 4;
