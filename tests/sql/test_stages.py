@@ -66,7 +66,7 @@ MET = {
     "it joins an unnested list": "select o.id, u.i from orders o join customers c on c.id = o.id left join unnest(o.items) as u(i) on true",
     "it removes duplicates (DISTINCT)": "select distinct columns('i.*') from orders",
     "it combines queries with different": "select id from orders union select id, customer from customers",
-    "it compares queries whose columns": "select id, customer from orders intersect select id, id from customers",
+    "it compares queries whose columns": "select id, customer from orders intersect select id, id from customers group by id having id > 3",
     "it sorts by what it does not show": "select distinct customer from orders order by upper(customer) limit 3",
     "it has window functions and columns": "select columns('i.*'), rank() over (order by id) from orders",
     "it has window functions and a subquery": "select rank() over (order by id) as a, (select max(qty) from lines) as b from orders qualify a < (select max(qty) from lines)",

@@ -22,7 +22,17 @@ from tidemill.core.errors import DefinitionError, UserError
 from tidemill.core.model import Asset, Column, Home, Job, Materialized
 from tidemill.core.ports import Plan, Reader, Work
 from tidemill.engines import kept
-from tidemill.engines.stages import Chooser, Layout, Maintenance, described, lay_out, needed, statements, summary
+from tidemill.engines.stages import (
+    Chooser,
+    Layout,
+    Maintenance,
+    described,
+    lay_out,
+    needed,
+    statements,
+    summary,
+    unfit_key,
+)
 from tidemill.engines.stages.maintain import Evaluating
 from tidemill.sql import SqlPlan, plan
 
@@ -128,6 +138,9 @@ class DuckDBEngine:
         key = job.key if job.key is not None else made.key
         assert made.staged is not None
         layout = lay_out(job, made.staged, columns, inputs, self._evaluator.describe)
+        if unfit := unfit_key(layout):
+            reason = f"it groups by {unfit}, and the floating point numbers or intervals inside have several texts each"
+            return Plan("recompute", columns, key, reason, made.statement, is_mirrored=True)
         whole = Plan(made.kind, columns, key, summary(layout), made.statement, is_mirrored=True)
         return replace(whole, tables=layout.tables, detail=layout)
 

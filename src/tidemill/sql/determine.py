@@ -4,6 +4,8 @@ Rules of this file:
   * floating-point sums depend on their order, so aggregates that add in floating point get ORDER BY their arguments;
     sums of integers and decimals are exact and stay untouched;
   * an aggregate that picks or gathers gets its own arguments as the last sort keys, so that ties are between equals;
+  * of values that are equal and are written in several ways (0.0 and -0.0) one stands for all (spelling.py);
+  * an average of exact numbers is their sum divided by their count, as it is kept by who adds to it;
   * ORDER BY .. LIMIT gets all output columns as tie breakers;
   * row_number and its kin, and ROWS frames, get the other columns of the row as tie breakers. rank, dense_rank and
     RANGE frames never do: there ties have a meaning.
@@ -27,6 +29,7 @@ from sqlglot.schema import MappingSchema
 from tidemill.sql.exact import is_exact
 from tidemill.sql.functions import INEXACT, ORDER_BOUND, ORDERED_BY_ARGUMENT, name_of
 from tidemill.sql.keys import is_aggregate
+from tidemill.sql.spelling import spell_equal_values
 
 __all__ = ["determine", "has_total_order"]
 
@@ -51,9 +54,13 @@ def determine(tree: exp.Query, schema: MappingSchema | None, *, keeps_order: boo
         _inline_windows(select)
     if schema is not None:
         annotate_types(tree, schema=schema, dialect="duckdb")
+        spell_equal_values(tree)
         _break_window_ties(tree, schema)
     for function in list(tree.find_all(exp.Func)):
         _order_aggregate(function, is_resolved=schema is not None)
+    if schema is not None:
+        for average in list(tree.find_all(exp.Avg)):
+            _split_average(average)
     for query in tree.find_all(exp.Query):
         _break_limit_ties(query)
     return tree
@@ -81,17 +88,27 @@ def _drop_order(query: exp.Query) -> None:
 
 
 def _expand_group_all(select: exp.Select) -> None:
-    """GROUP BY ALL as the expressions it stands for: those without an aggregate that mention a column."""
+    """GROUP BY ALL as the expressions it stands for: those without an aggregate that mention a column, and (which one
+    would not expect, but so DuckDB has it) each column that HAVING asks for outside of an aggregate."""
     group = select.args.get("group")
     if group is None or not group.args.get("all") or any(part.is_star for part in select.expressions):
         return
     parts = [part.unalias() for part in select.expressions]
     keys = [part.copy() for part in parts if part.find(exp.Column) and not _folds(part)]
+    keys += [column for column in _asked_by_having(select) if column not in keys]
     has_aggregate = any(_folds(part) for part in parts)
     if keys:
         select.set("group", exp.Group(expressions=keys))
     elif has_aggregate:
         select.set("group", None)
+
+
+def _asked_by_having(select: exp.Select) -> list[exp.Expr]:
+    having = select.args.get("having")
+    if having is None:
+        return []
+    within = having.walk(prune=lambda node: is_aggregate(node) or isinstance(node, exp.Query))
+    return list(dict.fromkeys(node.copy() for node in within if isinstance(node, exp.Column)))
 
 
 def _folds(expression: exp.Expr) -> bool:
@@ -213,6 +230,24 @@ def _order_aggregate(node: exp.Func, *, is_resolved: bool) -> None:
             _order_inside(node, _sortable(arguments))
     elif name in INEXACT or name in ORDERED_BY_ARGUMENT or (name in ORDER_BOUND and node.find(exp.Order)):
         _order_inside(node, _sortable(_arguments(node)))
+
+
+def _split_average(node: exp.Avg) -> None:
+    """An average of exact numbers as their sum divided by their count, so that it has the same bits for whoever keeps
+    both and adds to them. Others are left: what is ordered is not exact, and a window has its own."""
+    argument = node.this
+    if not is_aggregate(node) or isinstance(argument, exp.Order | exp.Distinct):
+        return
+    unit = node.parent if isinstance(node.parent, exp.Filter) else node
+    condition = unit.expression if isinstance(unit, exp.Filter) else None
+
+    def folded(function: exp.Expr) -> exp.Expr:
+        return function if condition is None else exp.Filter(this=function, expression=condition.copy())
+
+    total = exp.cast(folded(exp.Sum(this=argument.copy())), "double")
+    zero = exp.Literal.number(0)
+    count = exp.Nullif(this=folded(exp.Count(this=argument.copy(), big_int=True)), expression=zero)
+    unit.replace(exp.Paren(this=exp.Div(this=total, expression=count, typed=False, safe=False)))
 
 
 def _is_in_rows_frame(node: exp.Expr) -> bool:

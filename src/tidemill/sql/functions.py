@@ -21,6 +21,7 @@ __all__ = [
     "ORDER_BOUND",
     "VOLATILE",
     "name_of",
+    "told_name",
     "written_name",
 ]
 
@@ -129,6 +130,11 @@ def _class_name(kind: type[exp.Expr]) -> str:
         return "string_agg"
     known = [name for name in names if name in _KNOWN]
     return (known or names or [kind.key])[0]
+
+
+def told_name(node: exp.Expr) -> str:
+    """The name of a function as people are told it: DuckDB's own where it has several (list, not array_agg)."""
+    return "list" if isinstance(node, exp.ArrayAgg) else name_of(node)
 
 
 def written_name(node: exp.Expr) -> str:

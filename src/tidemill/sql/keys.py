@@ -45,7 +45,8 @@ def _group_expressions(tree: exp.Select, group: exp.Group) -> list[exp.Expr]:
     """The expressions of a GROUP BY, with ALL, ordinals and output names resolved to what they stand for."""
     if group.args.get("all"):
         parts = [projection.unalias() for projection in tree.expressions]
-        return [part for part in parts if part.find(exp.Column) and not _has_aggregate(part)]
+        shown = [part for part in parts if part.find(exp.Column) and not _has_aggregate(part)]
+        return [*shown, *_asked_by_having(tree)]
     named = {projection.alias.lower(): projection.this for projection in tree.expressions if projection.alias}
     columns = {projection.name.lower() for projection in tree.expressions if isinstance(projection, exp.Column)}
     found: list[exp.Expr] = []
@@ -57,6 +58,18 @@ def _group_expressions(tree: exp.Select, group: exp.Group) -> list[exp.Expr]:
         else:
             found.append(expression if name in columns else named.get(name, expression))
     return found
+
+
+def _asked_by_having(tree: exp.Select) -> list[exp.Expr]:
+    """The columns outside of aggregates in HAVING: under GROUP BY ALL they are keys too, those below an alias as well."""
+    having = tree.args.get("having")
+    if having is None:
+        return []
+    aliases = {part.alias.lower(): part.this for part in tree.expressions if isinstance(part, exp.Alias)}
+    within = having.walk(prune=lambda node: is_aggregate(node) or isinstance(node, exp.Query))
+    asked = [node for node in within if isinstance(node, exp.Column)]
+    meant = [node if node.table else aliases.get(node.name.lower(), node) for node in asked]
+    return [column for part in meant if not _has_aggregate(part) for column in part.find_all(exp.Column)]
 
 
 def _group_key(tree: exp.Select, groups: list[exp.Expr]) -> tuple[str, ...] | None:

@@ -22,6 +22,8 @@ __all__ = ["DIALECT", "PARSER_VERSION", "VIEW", "compact", "line_of", "parse"]
 PARSER_VERSION = str(_version.__version__)
 
 DIALECT = Dialect.get_or_raise("duckdb")
+# The parser would count places in lists from 0, and the writer from 1 again, each where it thinks it knows the types.
+DIALECT.INDEX_OFFSET = 0
 
 VIEW = "view"
 """What an identifier's meta says it under: the view that its text was put in from."""
@@ -104,7 +106,20 @@ def _parse_tokens(tokens: list[Token], sql: str, place: str, line: int) -> exp.Q
             place=f"{place}:{line}",
             mend="write one SELECT" if not statements else "make each a job in a file of its own",
         )
-    return _query(statements[0], place, line)
+    return _query(_as_written(statements[0]), place, line)
+
+
+def _as_written(tree: exp.Expr) -> exp.Expr:
+    """The tree with what the writer would change put so that it comes out as it was read."""
+    for node in list(tree.find_all(exp.Bracket, exp.Decode, exp.JarowinklerSimilarity)):
+        if isinstance(node, exp.Bracket):
+            node.set("offset", 1)
+        elif isinstance(node, exp.Decode) and node.args["charset"].name.lower() != "utf-8":
+            node.replace(exp.Anonymous(this="decode", expressions=[node.this, node.args["charset"]]))
+        elif node.args.get("case_insensitive") is not None:
+            parts = [node.this, node.expression, node.args["case_insensitive"]]
+            node.replace(exp.Anonymous(this="jaro_winkler_similarity", expressions=parts))
+    return tree
 
 
 def _with_typed_literals(tokens: list[Token]) -> list[Token]:

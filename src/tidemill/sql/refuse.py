@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from tidemill.core.errors import DefinitionError
-from tidemill.sql.functions import INEXACT_MACROS, ORDER_BOUND, VOLATILE, name_of
+from tidemill.sql.functions import INEXACT_MACROS, ORDER_BOUND, VOLATILE, name_of, told_name
 from tidemill.sql.parse import line_of
 
 __all__ = ["Refusal", "refusal_of"]
@@ -95,9 +95,10 @@ def _function(node: exp.Func) -> tuple[str, str] | None:
     if name in INEXACT_MACROS:
         return f"{name}() adds in floating point in an order that changes", f"write {INEXACT_MACROS[name]}"
     if name in ORDER_BOUND and not _is_ordered(node):
+        told = told_name(node)
         return (
-            f"{name}() without an ORDER BY inside depends on the order in which rows arrive",
-            f"write {name}({_argument(node)} order by ...), or use min, max or arg_max",
+            f"{told}() without an ORDER BY inside depends on the order in which rows arrive",
+            f"write {told}({_argument(node)} order by ...), or use min, max or arg_max",
         )
     if isinstance(node, exp.Array) and _is_unordered_query(node.expressions):
         return "array(select ...) without ORDER BY has no defined order", "add an ORDER BY inside, or sort the list"

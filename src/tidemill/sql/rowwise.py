@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from tidemill.sql.functions import LISTS, name_of, written_name
+from tidemill.sql.functions import LISTS, told_name, written_name
 from tidemill.sql.keys import is_aggregate
 from tidemill.sql.resolve import INPUT
 from tidemill.sql.scope import binding
@@ -55,7 +55,7 @@ def _reason(node: exp.Expr, resolved: bool) -> str:
     if isinstance(node, exp.Window):
         return "it uses a window function, which looks at other rows"
     if isinstance(node, exp.Func) and is_aggregate(node):
-        return f"it aggregates rows ({name_of(node)})"
+        return f"it aggregates rows ({told_name(node)})"
     clause = _clause(node) if isinstance(node, exp.Select | exp.Subquery) else ""
     if clause or isinstance(node, exp.Select):
         return clause

@@ -78,7 +78,8 @@ def _show_stage(stage: Mapping[str, Any]) -> None:
         click.echo(f"    why not cheaper: {stage['why']}")
     if stage["costs"]:
         click.echo(f"    cost so far: {'; '.join(map(_cost, stage['costs']))}; last: {stage['last']}")
-    unmeasured = [rule for rule in stage["rules"] if rule not in stage["cost_seconds"]]
+    measured = {cost["rule"] for cost in stage["costs"]}
+    unmeasured = [rule for rule in stage["rules"] if rule not in measured]
     if stage["costs"] and unmeasured:
         click.echo(f"    not measured yet: {', '.join(unmeasured)}")
 

@@ -4,7 +4,8 @@ Rules of this file:
   * the choice never affects a result, so every run is a free measurement;
   * before anything is measured: terms or merge where the stage can, for they cost what changed; else the affected keys,
     or the whole where more than `SHARE_MAX` of the rows changed;
-  * what is measured is kept per stage, rule and magnitude (of the changes; for recomputing whole, of the inputs' rows): a
+  * what is measured is kept per text of all stages (their mark): nothing that another query has cost decides anything;
+  * under it, it is kept per stage, rule and magnitude (of the changes; for recomputing whole, of the inputs' rows): a
     rule is compared only with what it cost at this magnitude, because a fixed cost hides what a row costs.
 """
 
@@ -48,7 +49,8 @@ _WEIGHT_OF_NEWEST = 0.3
 class Situation:
     """What a choice is about: the stage, how many changes its leaves had at most, and how many rows they have.
 
-    `has_expired`: rows of a leaf have, so that only its change sets can be read.
+    `has_expired`: rows of a leaf have, so that only its change sets can be read. `mark` is that of the layout, which is
+    another one when any stage's text is.
     """
 
     stage: Stage
@@ -56,6 +58,12 @@ class Situation:
     rows: int
     is_anew: bool = False
     has_expired: bool = False
+    mark: str = ""
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """What measurements of the stage are kept under, beside the job."""
+        return self.mark, self.stage.name
 
 
 @dataclass(slots=True)
@@ -75,8 +83,9 @@ class Cost:
 class Chooser:
     """Remembers what stages cost, and chooses. One for all jobs; any thread."""
 
-    costs: dict[tuple[str, str, str, int], Cost] = field(default_factory=dict)
-    chosen: dict[tuple[str, str], str] = field(default_factory=dict)
+    costs: dict[tuple[str, tuple[str, str], str, int], Cost] = field(default_factory=dict)
+    """By job, mark and stage, rule and magnitude."""
+    chosen: dict[tuple[str, tuple[str, str]], str] = field(default_factory=dict)
     _runs: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
     _fresh: set[str] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
@@ -105,27 +114,21 @@ class Chooser:
             expected = {
                 rule: cost.seconds
                 for rule in possible
-                if (cost := self.costs.get((job, situation.stage.name, rule, _magnitude(rule, situation)))) is not None
+                if (cost := self.costs.get((job, situation.name, rule, _magnitude(rule, situation)))) is not None
             }
         if first in expected and WHOLE in expected:
             return min(expected, key=lambda rule: expected[rule])
         is_large = situation.changes > max(SMALL_CHANGES, SHARE_MAX * situation.rows)
         return WHOLE if is_large and first == AFFECTED else first
 
-    def measured(self, job: str, stage: str) -> dict[str, float]:
-        """What each rule of a stage has cost at the magnitude it was last run at, in seconds."""
-        with self._lock:
-            found = {
-                rule: cost.seconds for (of, name, rule, _), cost in self.costs.items() if (of, name) == (job, stage)
-            }
-        return {rule: round(seconds, 6) for rule, seconds in found.items()}
-
     def note(self, job: str, situation: Situation, rule: str, seconds: float) -> None:
         """Remember what a rule has cost; to fill what was empty costs less than to make a difference."""
-        name = (job, situation.stage.name, rule, _magnitude(rule, situation))
+        name = (job, situation.name, rule, _magnitude(rule, situation))
         seconds *= FILLING if situation.is_anew else 1
         with self._lock:
-            self.chosen[(job, situation.stage.name)] = rule
+            if (job, situation.name) not in self.chosen:
+                self._forget(job, situation.mark)
+            self.chosen[(job, situation.name)] = rule
             self._fresh.add(job)
             known = self.costs.get(name)
             if known is None:
@@ -133,19 +136,24 @@ class Chooser:
             elif not situation.is_anew:
                 known.add(seconds)
 
+    def _forget(self, job: str, mark: str) -> None:
+        """What a job's stages of another text have cost is of no use."""
+        self.costs = {key: cost for key, cost in self.costs.items() if key[0] != job or key[1][0] == mark}
+        self.chosen = {key: rule for key, rule in self.chosen.items() if key[0] != job or key[1][0] == mark}
+
     def rules_of_run(self, job: str, run: str) -> Mapping[str, str]:
         """Which rule maintained each stage in a job's newest run; nothing for a run before that."""
         with self._lock:
             of, used = self._runs.get(job, ("", {}))
             return {called(stage): rule for stage, rule in used.items()} if of == run else {}
 
-    def costs_of(self, job: str, stage: str) -> list[dict[str, Any]]:
+    def costs_of(self, job: str, mark: str, stage: str) -> list[dict[str, Any]]:
         """What each rule of a stage has cost, by size: `{rule, seconds, runs, per, from, to}`, `per` changes or rows."""
         with self._lock:
             found = [
                 (rule, magnitude, cost.seconds, cost.runs)
                 for (of, name, rule, magnitude), cost in self.costs.items()
-                if (of, name) == (job, stage)
+                if (of, name) == (job, (mark, stage))
             ]
         return [
             {
@@ -163,10 +171,10 @@ class Chooser:
         """The costs of the jobs that were measured since this was last asked, as plain data that `recall` takes."""
         with self._lock:
             found: dict[str, list[list[Any]]] = {job: [] for job in self._fresh}
-            for (job, stage, rule, magnitude), cost in self.costs.items():
+            for (job, name, rule, magnitude), cost in self.costs.items():
                 if job in found:
-                    is_last = self.chosen.get((job, stage)) == rule
-                    found[job].append([stage, rule, magnitude, cost.seconds, cost.runs, is_last])
+                    is_last = self.chosen.get((job, name)) == rule
+                    found[job].append([*name, rule, magnitude, cost.seconds, cost.runs, is_last])
             self._fresh.clear()
         return found
 
@@ -175,10 +183,10 @@ class Chooser:
         for job, lines in kept.items():
             for line in lines if isinstance(lines, list) else ():
                 with suppress(TypeError, ValueError):
-                    stage, rule, magnitude, seconds, runs, is_last = line
-                    self.costs[(job, stage, rule, int(magnitude))] = Cost(float(seconds), int(runs))
+                    mark, stage, rule, magnitude, seconds, runs, is_last = line
+                    self.costs[(job, (mark, stage), rule, int(magnitude))] = Cost(float(seconds), int(runs))
                     if is_last:
-                        self.chosen[(job, stage)] = rule
+                        self.chosen[(job, (mark, stage))] = rule
 
 
 def called(stage: str) -> str:

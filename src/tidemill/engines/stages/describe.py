@@ -21,15 +21,15 @@ _RULES = {
 
 
 def described(layout: Layout, chooser: Chooser, job: str) -> list[dict[str, Any]]:
-    """One entry a stage: `{stage, rule, how, reads, key, why, history, rules, cost_seconds, costs, last}`.
+    """One entry a stage: `{stage, rule, how, reads, key, why, history, rules, costs, last}`.
 
-    `why` says why no cheaper rule fits, `history` which inputs it needs all rows of and why, `rules` are those that the choice is between, `costs` what each has cost so far at
-    which size, `last` the one of the last run.
+    `why` says why no cheaper rule fits, `history` which inputs it needs all rows of and why, `rules` are those that the
+    choice is between, `costs` what each has cost so far at which size, `last` the one of the last run.
     """
-    return [_entry(chooser, job, stage) for stage in layout.stages]
+    return [_entry(chooser, job, layout.mark, stage) for stage in layout.stages]
 
 
-def _entry(chooser: Chooser, job: str, stage: Stage) -> dict[str, Any]:
+def _entry(chooser: Chooser, job: str, mark: str, stage: Stage) -> dict[str, Any]:
     return {
         "stage": called(stage.name),
         "rule": stage.rule,
@@ -39,9 +39,8 @@ def _entry(chooser: Chooser, job: str, stage: Stage) -> dict[str, Any]:
         "why": stage.reason,
         "history": needed_by(stage),
         "rules": list(rules_of(stage)),
-        "cost_seconds": chooser.measured(job, stage.name),
-        "costs": chooser.costs_of(job, stage.name),
-        "last": chooser.chosen.get((job, stage.name), ""),
+        "costs": chooser.costs_of(job, mark, stage.name),
+        "last": chooser.chosen.get((job, (mark, stage.name)), ""),
     }
 
 

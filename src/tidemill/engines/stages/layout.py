@@ -18,9 +18,10 @@ from typing import Any
 from tidemill.core.model import Asset, Column, Job
 from tidemill.core.ports import Table
 from tidemill.engines.stages.texts import whole_untyped
+from tidemill.sql.spelling import is_spelled_deep_inside
 from tidemill.sql.stages import NEW, OUTPUT, Stage, Staged, leaf_name
 
-__all__ = ["Layout", "lay_out"]
+__all__ = ["Layout", "lay_out", "unfit_key"]
 
 Describe = Callable[[str, Mapping[str, tuple[Column, ...]]], tuple[Column, ...]]
 
@@ -34,6 +35,8 @@ class Layout:
     types: Mapping[str, Mapping[str, str]]
     tables: Mapping[str, Table]
     inputs: Mapping[str, Mapping[str, str]]
+    mark: str = ""
+    """Another one where the text of any stage is."""
 
     def asset_of(self, relation: str) -> str:
         """The asset behind a leaf."""
@@ -46,6 +49,7 @@ class Layout:
             "assets": dict(self.assets),
             "types": {stage: dict(types) for stage, types in self.types.items()},
             "inputs": {asset: dict(types) for asset, types in self.inputs.items()},
+            "mark": self.mark,
             "tables": [[name, [asdict(column) for column in table.columns]] for name, table in self.tables.items()],
         }
 
@@ -53,7 +57,8 @@ class Layout:
     def from_dict(cls, data: Mapping[str, Any]) -> Layout:
         """What `to_dict` gave."""
         tables = {name: Table(name, tuple(Column(**column) for column in columns)) for name, columns in data["tables"]}
-        return cls(Staged.from_dict(data["staged"]).stages, data["assets"], data["types"], tables, data["inputs"])
+        stages = Staged.from_dict(data["staged"]).stages
+        return cls(stages, data["assets"], data["types"], tables, data["inputs"], data["mark"])
 
 
 def lay_out(
@@ -78,4 +83,15 @@ def lay_out(
         types[stage.name] = {column.name: column.type for column in mine}
         tables[asset] = Table(asset, mine)
     shapes = {name: {column.name: column.type for column in asset.columns} for name, asset in inputs.items()}
-    return Layout(staged.stages, assets, types, tables, shapes)
+    return Layout(staged.stages, assets, types, tables, shapes, mark)
+
+
+def unfit_key(layout: Layout) -> str:
+    """A key of a group whose equal values have several texts, in words; '' where every key has an identity."""
+    for stage in layout.stages:
+        is_group = stage.rule == "group" or bool(stage.accumulators)
+        for _, column in stage.keys if is_group else ():
+            kind = layout.types[stage.name][column]
+            if is_spelled_deep_inside(kind):
+                return f"a value of type {kind}"
+    return ""

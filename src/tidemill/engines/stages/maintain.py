@@ -80,6 +80,7 @@ class Maintenance:
             rows=sum(head.rows for head in heads),
             is_anew=is_anew,
             has_expired=any(head.expired for head in heads),
+            mark=self.layout.mark,
         )
         with self.chooser.timing(self.work.job.name, situation, self.work.run) as rule:
             output = self._output(stage, rule, changed, situation)
@@ -150,7 +151,7 @@ class Maintenance:
         return few or self._merged_in_sql(stage, changed, situation.changes <= SMALL_CHANGES)
 
     def _merged_few(self, stage: Stage, changed: list[int]) -> Output | None:
-        sums = self.reader.evaluate(self._statement(stage, texts.sums(stage, changed)))
+        sums = self.reader.evaluate(self._statement(stage, texts.sums(stage, self._types(stage), changed)))
         if sums.num_rows > KEYS_MAX:
             return None
         kept = texts.looked_up(stage, sums.column("_rid").to_pylist())
@@ -184,7 +185,7 @@ class Maintenance:
     def _keys(self, stage: Stage, changed: list[int]) -> Any:
         if not stage.keys:
             return None
-        return self.reader.evaluate(self._statement(stage, texts.changed_keys(stage, changed)))
+        return self.reader.evaluate(self._statement(stage, texts.changed_keys(stage, self._types(stage), changed)))
 
     def _affected(self, stage: Stage, keys: Any, is_small: bool) -> Output:
         has_null = keys is not None and _has_null(keys)

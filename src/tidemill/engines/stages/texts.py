@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from tidemill.sql.bind import quoted
 from tidemill.sql.identity import key_identity
+from tidemill.sql.spelling import normal_text
 from tidemill.sql.stages import ROWS, WEIGHT, Accumulator, Stage
 
 __all__ = [
@@ -43,17 +44,25 @@ def _relation(name: str) -> str:
 
 def whole(stage: Stage, types: Types) -> str:
     """All rows of the stage."""
-    return _typed(whole_untyped(stage), stage, types)
+    rows = _block(stage, stage.region.rows, types) if stage.block else stage.region.rows
+    return _typed(rows, stage, types)
 
 
 def whole_untyped(stage: Stage) -> str:
     """All rows of the stage, with the types that come about."""
-    return _block(stage, stage.region.rows) if stage.block else stage.region.rows
+    return _block(stage, stage.region.rows, {}) if stage.block else stage.region.rows
 
 
-def _block(stage: Stage, rows: str) -> str:
+def _block(stage: Stage, rows: str, types: Types) -> str:
     """The stage's block over these rows of its region."""
-    return f"WITH {_relation(ROWS)} AS ({rows}) {stage.block}"
+    return f"WITH {_relation(ROWS)} AS ({_spelled(rows, stage, types)}) {stage.block}"
+
+
+def _spelled(rows: str, stage: Stage, types: Types) -> str:
+    """Rows of a region whose keys are written in one way each, for a key's identity is made of its text."""
+    keys = [(quoted(key), normal_text(quoted(key), types.get(column, ""))) for key, column in stage.keys]
+    changed = [f"{text} AS {key}" for key, text in keys if text != key]
+    return f"SELECT * REPLACE ({', '.join(changed)}) FROM ({rows})" if changed and _is_group(stage) else rows
 
 
 def _typed(text: str, stage: Stage, types: Types, *hidden: str) -> str:
@@ -87,10 +96,10 @@ def linear_changes(stage: Stage, types: Types, changed: Sequence[int], identity:
     return f"SELECT * REPLACE ({identity} AS _rid) FROM ({text})" if identity else text
 
 
-def changed_keys(stage: Stage, changed: Sequence[int]) -> str:
+def changed_keys(stage: Stage, types: Types, changed: Sequence[int]) -> str:
     """The keys that the change set touches."""
     keys = ", ".join(quoted(key) for key, _ in stage.keys)
-    return f"SELECT DISTINCT {keys} FROM ({terms(stage, changed)})"
+    return f"SELECT DISTINCT {keys} FROM ({_spelled(terms(stage, changed), stage, types)})"
 
 
 def restricted(stage: Stage, has_null: bool) -> str:
@@ -118,7 +127,7 @@ def _of_keys(relation: str, shown: Sequence[str], pairs: Sequence[tuple[str, str
 
 def keyed_changes(stage: Stage, types: Types, *, has_null: bool, shows_old: bool = True) -> str:
     """The rows of the keys in KEYS as they are now, and minus those as they were in STATE."""
-    new = _typed(_block(stage, restricted(stage, has_null)), stage, types)
+    new = _typed(_block(stage, restricted(stage, has_null), types), stage, types)
     names = ", ".join(["_rid", *map(quoted, stage.columns)])
     lines = [f"SELECT {names}, 1::TINYINT AS {WEIGHT} FROM ({new})"]
     if shows_old:
@@ -136,7 +145,7 @@ def _old_rows(stage: Stage, names: str, has_null: bool) -> str:
     return _of_keys(state, ["_rid", *map(quoted, stage.columns)], stage.keys, has_null)
 
 
-def sums(stage: Stage, changed: Sequence[int]) -> str:
+def sums(stage: Stage, types: Types, changed: Sequence[int]) -> str:
     """What the change set adds to each key: `_rid`, the key, and `+column` and `-column` per accumulator."""
     keys = [key for key, _ in stage.keys]
     shown = [f"{key_identity(keys)} AS _rid", *(f"{quoted(key)} AS {quoted(column)}" for key, column in stage.keys)]
@@ -145,7 +154,7 @@ def sums(stage: Stage, changed: Sequence[int]) -> str:
         if one.gone:
             shown.append(f"{one.gone} AS {quoted('-' + one.column)}")
     by = f" GROUP BY {', '.join(map(quoted, keys))}" if keys else ""
-    return f"SELECT {', '.join(shown)} FROM ({terms(stage, changed)}){by}"
+    return f"SELECT {', '.join(shown)} FROM ({_spelled(terms(stage, changed), stage, types)}){by}"
 
 
 def looked_up(stage: Stage, identities: Sequence[str]) -> str:
@@ -172,7 +181,7 @@ def merged(stage: Stage, types: Types, changed: Sequence[int], *, may_be_dirty: 
     after = ", ".join(f"{quoted('n' + name)} AS {quoted(name)}" for name in stage.columns)
     is_left = f" WHERE {quoted('n' + _count_of(stage))} <> 0" if stage.keys and _count_of(stage) else ""
     return (
-        f"WITH g AS MATERIALIZED ({sums(stage, changed)}), p AS MATERIALIZED ({pairs}) "
+        f"WITH g AS MATERIALIZED ({sums(stage, types, changed)}), p AS MATERIALIZED ({pairs}) "
         f"SELECT _rid, (-1)::TINYINT AS {WEIGHT}, {before}{f', false AS {DIRTY}' if dirty else ''} FROM p WHERE _is_old "
         f"UNION ALL SELECT _rid, 1::TINYINT, {after}{f', {DIRTY}' if dirty else ''} FROM p{is_left}"
     )

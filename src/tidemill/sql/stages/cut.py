@@ -415,6 +415,7 @@ def _marked(side: exp.Expr, names: Sequence[str], left: int, right: int) -> exp.
     while isinstance(query, exp.Subquery):
         query = query.this
     assert isinstance(query, exp.Query)
+    _name_apart(query, names)
     shown = query.named_selects
     if len(shown) != len(names) or len(set(shown)) != len(shown) or not all(shown):
         raise Opaque("it compares queries whose columns have no names")
@@ -426,6 +427,15 @@ def _marked(side: exp.Expr, names: Sequence[str], left: int, right: int) -> exp.
         ]
     )
     return select.from_(as_source(query, "_m").this, copy=False)
+
+
+def _name_apart(query: exp.Query, names: Sequence[str]) -> None:
+    """Columns of one name get those of the other side, where no clause of the query can mean them by their own."""
+    shown = query.named_selects
+    is_free = isinstance(query, exp.Select) and not any(query.args.get(word) for word in ("order", "qualify", "having"))
+    if is_free and len(set(shown)) != len(shown) == len(names) and "*" not in shown:
+        renamed = [aliased(part.unalias(), name) for part, name in zip(query.expressions, names, strict=True)]
+        query.set("expressions", renamed)
 
 
 def _over_outputs(order: exp.Order, inner: exp.Query, names: Sequence[str]) -> exp.Order:

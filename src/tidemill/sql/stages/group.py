@@ -1,7 +1,7 @@
 """The state of a group: what is kept per key so that a change adds to it instead of a new look at all rows.
 
 Rules of this file:
-  * count, sum, min and max, and what follows from them (avg, bool_or, count_if, FILTER), have accumulators; sums only of
+  * count, sum, min and max, and what follows from them (bool_or, count_if, FILTER), have accumulators; sums only of
     exact types: a sum in floating point has an order (determine.py) and is recomputed for its key;
   * where rows can go, the number of rows is kept too, and beside each sum the number of its values: a group without rows
     goes, and a sum over none is NULL;
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
-from tidemill.sql.functions import name_of
+from tidemill.sql.functions import name_of, told_name
 from tidemill.sql.stages.layers import aliased, ungrouped
 from tidemill.sql.stages.model import KEY, WEIGHT, Accumulator
 from tidemill.sql.stages.names import fresh_column
@@ -48,7 +48,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One aggregate: its kind (`rows`, count, sum, avg, min, max, or '' for any other), argument and text."""
+    """One aggregate: its kind (`rows`, count, sum, min, max, or '' for any other), argument and text."""
 
     name: str
     kind: str
@@ -105,7 +105,7 @@ def _call(name: str, unit: exp.Expr, arguments: dict[exp.Expr, str]) -> _Call:
         condition, core = unit.expression.this, unit.this
     kind, argument = _kind(core)
     if not kind:
-        return _Call(name, "", "", _over_columns(unit, arguments), name_of(_innermost(unit)))
+        return _Call(name, "", "", _over_columns(unit, arguments), told_name(_innermost(unit)))
     if condition is not None:
         value = argument if argument is not None else exp.Literal.number(1)
         argument = exp.Case(ifs=[exp.If(this=condition.copy(), true=value.copy())])
@@ -123,8 +123,6 @@ def _innermost(node: exp.Expr) -> exp.Expr:
 _KINDS = {
     "count": "count",
     "sum": "sum",
-    "avg": "avg",
-    "mean": "avg",
     "min": "min",
     "max": "max",
     "bool_or": "max",
@@ -181,10 +179,6 @@ class _Builder:
             self.shown[call.name] = self._count(call.argument)
         elif call.kind == "sum":
             self.shown[call.name] = self._sum(call.argument)
-        elif call.kind == "avg":
-            total = exp.cast(self._sum(call.argument), "double")
-            count = exp.Nullif(this=self._count(call.argument), expression=exp.Literal.number(0))
-            self.shown[call.name] = exp.Paren(this=exp.Div(this=total, expression=count, typed=False, safe=False))
         else:
             self.shown[call.name] = self._extreme(call.kind, call.argument)
 

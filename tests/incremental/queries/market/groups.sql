@@ -197,3 +197,31 @@ select seller, avg(opened) as middle, count(*) as n from auction group by seller
 -- name: sum_of_decimals_by_a_constant
 -- close: a
 select auction, sum(price * 1.25) as s, avg(price * 2) as a from bid group by auction;
+
+-- name: group_by_signed_zero
+select round(score - score) * case when auction % 2 = 0 then 1 else -1 end as zero, channel, count(*) as n, sum(price) as s
+from bid group by 1, channel;
+
+-- name: group_by_not_a_number
+select case when price > 100 then 'nan'::double when price > 60 then '-nan'::double else -0.0 * auction end as k, count(*) as n,
+  max(id) as last from bid group by k;
+
+-- name: group_by_interval
+select case when id % 3 = 0 then interval 30 day when id % 3 = 1 then interval 1 month else interval 720 hour end as i,
+  auction % 3 as m, count(*) as n from bid group by i, m;
+
+-- name: group_by_hidden_floats
+-- loose: s
+select [score * 0, -0.0e0][1 + auction % 2] as zero, count(*) as n, sum(score) as s from bid group by zero;
+
+-- name: group_by_floats_in_a_list
+select [score * 0 * (auction % 2 - 1)] as zeros, count(*) as n from bid group by zeros;
+
+-- name: distinct_signed_zero
+select distinct channel, -0.0 * auction * (auction % 2) as zero from bid;
+
+-- name: extremes_of_signed_zero
+select auction, min(-0.0 * price) as lo, max(0.0 * score) as hi, count(distinct -0.0 * price) as n from bid group by auction;
+
+-- name: group_by_all_with_having
+select category % 2 as odd, count(*) as n, max(reserve) as top from auction group by all having odd < 2 and max(id) > 3;

@@ -125,3 +125,10 @@ select id, p.name, a.category from person p full join auction a using (id) where
 
 -- name: join_right_after_semi
 select p.id, a.id as aid from auction a semi join bid b on b.auction = a.id right join person p on p.id = a.seller;
+
+-- name: join_on_signed_zero
+select b.id, c.page, c.amount from (select id, -0e0 * price as z from bid where id < 20) b join (select page, amount, 0e0 * amount as z from click) c using (z)
+where c.amount > 1;
+
+-- name: join_full_on_signed_zero
+select z, b.id, c.id as other from (select id, -0e0 * price as z from bid where id < 12) b full join (select id, 0e0 * id as z from person where vip) c using (z);

@@ -72,3 +72,12 @@ select p.channel, p.home_n, p.cart_n from click pivot (count(*) as n for page in
 -- name: top_of_union
 select kind, id, price from (select 'a' as kind, id, reserve as price from auction union all select 'b', id, price from bid)
 qualify row_number() over (partition by kind order by price desc nulls last, id) <= 5;
+
+-- name: except_signed_zero
+select channel, -0.0 * auction as zero from bid except select page, 0.0 * amount from click where amount > 150;
+
+-- name: union_signed_zero
+select channel, -1e0 * auction % 2 * 0 as zero from bid union select page, 0.0e0 from click;
+
+-- name: except_of_one_column_twice
+select seller, category from auction except select bidder, bidder from bid where bidder < 4;
