@@ -121,7 +121,7 @@ class _Audit:
             "missing_ids": listed,
             "repaired": 0,
             "error": error,
-            "mend": self._mend(listed[0]["offset"] - 1) if listed else "",
+            "mend": self._mend() if listed else "",
         }
 
     def _is_pure(self) -> bool:
@@ -160,10 +160,10 @@ class _Audit:
         began = min((low for low, _ in runs), default=0 if known.run else known.cursors.get(asset, 0))
         return [*passed, (0, began)] if began and not self._is_pure() else passed
 
-    def _mend(self, before: int) -> str:
+    def _mend(self) -> str:
         if self._is_pure():
             return f"tidemill audit {self.job.name} --repair"
-        return f"tidemill replay {self.job.name} --from {before}"
+        return f"emit them again under new ids: `{self.job.name}` acts outside, and its cursor never goes back"
 
     def repaired(self, assets: Sequence[str], before: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The counts once the difference is committed; a job that acts outside is left as it is."""

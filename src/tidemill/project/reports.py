@@ -130,8 +130,9 @@ def assets(machine: Machine) -> list[dict[str, Any]]:
 
 
 def listed_assets(machine: Machine) -> list[str]:
-    """Every asset but those of tidemill itself that hold nothing yet."""
-    return [name for name in machine.catalog.assets.copy() if name not in SYSTEM or machine.tables.head(name)]
+    """Every asset, those of tidemill itself last, and only where they hold something."""
+    own = [name for name in SYSTEM if machine.tables.head(name)]
+    return [*(name for name in machine.catalog.assets.copy() if name not in SYSTEM), *own]
 
 
 def _readers(machine: Machine, name: str) -> list[str]:

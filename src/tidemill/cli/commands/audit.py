@@ -52,7 +52,7 @@ def _show(answer: dict[str, Any]) -> None:
             more = ", ..." if reader["missing"] > len(reader["missing_ids"]) else ""
             ids = ", ".join(f"{shown(row['id'])} (offset {row['offset']})" for row in reader["missing_ids"])
             click.echo(f"{where}: {counted(reader['missing'], 'event')} missing: {ids}{more}")
-            say(f"mend it with: {reader['mend']}")
+            say(f"mend: {reader['mend']}")
         if reader["repaired"]:
             click.echo(f"{where}: repaired: {counted(reader['repaired'], 'row')}")
         if reader["error"]:
