@@ -19,7 +19,18 @@ from tidemill.core.errors import NotFound, OperatorError, UserError
 from tidemill.core.event import Defined, Landed, Paused, Requested, Resumed, Ticked
 from tidemill.core.model import Asset, AssetKind, Job, Mode
 from tidemill.core.ports import Head, Receipt, RunRecord
-from tidemill.project import letters, living, querying, reconciling, redelivering, replaying, reports, sides, wiring
+from tidemill.project import (
+    evolving,
+    letters,
+    living,
+    querying,
+    reconciling,
+    redelivering,
+    replaying,
+    reports,
+    sides,
+    wiring,
+)
 from tidemill.project.alarms import alarms
 from tidemill.project.checking import drop_contradictions
 from tidemill.project.loading import load
@@ -127,7 +138,7 @@ class Mill(ServedMachine):
             raise UserError(f"`{asset}` is a {topic.kind.value}: events go to topics", mend="name a topic")
         if not isinstance(data, bytes):
             data = b"".join(msgspec.json.encode(row) + b"\n" for row in data)
-        receipt = self.machine.ledger.append(topic, data, source=source, mark=mark)
+        receipt = evolving.append(self.machine, topic, data, source=source, mark=mark)
         extra = self.machine.undeclared.look(topic, data)
         return {**self._received(asset, receipt), "warning": told(topic, extra) if extra else ""}
 
