@@ -357,11 +357,30 @@ def test_a_ledger_of_the_schema_before_finds_its_old_images(tmp_path: Path) -> N
     store.close()
     with sqlite3.connect(path) as raw:
         raw.execute("drop table earlier")
+        raw.execute("drop table schemas")
         raw.execute("pragma user_version = 1")
     raw.close()
     store = SQLiteStore(path)
     assert rows(store, "u", 2, Images.CHANGES) == expected
     assert [row["x"] for row in expected] == ["a", "c", "b"]
+    store.close()
+
+
+def test_a_ledger_of_the_schema_before_knows_the_versions_of_its_topics(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    store = SQLiteStore(path)
+    store.append(topic(), ndjson({"n": 1, "m": 1}))
+    store.append(topic(*topic().columns, Column("m", "integer")), ndjson({"n": 2, "m": 2}))
+    expected = rows(store)
+    store.close()
+    with sqlite3.connect(path) as raw:
+        raw.execute("drop table schemas")
+        raw.execute("pragma user_version = 2")
+    raw.close()
+    store = SQLiteStore(path)
+    assert rows(store) == expected
+    assert [(each.version, each.since) for each in store.schemas("t")] == [(1, 0), (2, 1)]
+    assert [row["m"] for row in expected] == [None, 2]
     store.close()
 
 

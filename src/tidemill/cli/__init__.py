@@ -40,6 +40,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
     "Look": {
         "ls": "List assets and jobs.",
+        "show": "Show one asset, and the versions of its schema.",
         "map": "Show which jobs read and write which assets.",
         "status": "Show lag and freshness.",
         "runs": "List runs, newest first.",

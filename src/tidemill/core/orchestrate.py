@@ -1,7 +1,6 @@
 """The one function to read first: `step(state, event) -> commands`.
 
-What it is for: deciding what runs next. Everything tidemill does begins with an event coming in here and ends with
-the commands going out.
+What it is for: deciding what runs next. All begins with an event coming in here and ends with the commands going out.
 
 Rules of this file:
   * no clock, no input or output, no randomness: the time and the jitter come in with the event;

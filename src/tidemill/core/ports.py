@@ -227,7 +227,8 @@ class Receipt:
     """What became of what was sent to the door: counts that add up to what was sent (rule 5).
 
     The accepted events have the last `accepted` offsets up to `head`. `duplicates` are (place in what was sent, offset
-    of the event it repeats; 0 for a stale version, which repeats none).
+    of the event it repeats; 0 for a stale version, which repeats none). `warning` is "" or what the sender should
+    know of what was accepted.
     """
 
     accepted: int = 0
@@ -236,6 +237,7 @@ class Receipt:
     head: int = 0
     refusals: tuple[Refusal, ...] = ()
     duplicates: tuple[tuple[int, int], ...] = ()
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +265,9 @@ class Log(Protocol):
 
     def append(self, asset: Asset, events: bytes, *, source: str = "", mark: str = "") -> Receipt:
         """Take events (NDJSON) through the asset's contract, dedup and upsert rules; durable on return (FULL sync).
+
+        Raises SchemaDrift, with nothing taken, where the asset evolves and the events need columns that it does not
+        have. No events at all give the topic the columns of the asset, from its head on.
 
         One transaction: the block, the ids, the parked events and the `mark` (resume position of a file being
         emitted, as text; stored under `source`). Thread-safe; calls are serialised.

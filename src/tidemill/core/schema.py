@@ -10,13 +10,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+from tidemill.core.errors import UserError
 from tidemill.core.model import Asset, AssetKind, Column
 
-__all__ = ["Policy", "is_wider", "lost", "policy_of", "type_of", "wider_types"]
+__all__ = [
+    "RESERVED",
+    "Policy",
+    "SchemaDrift",
+    "SchemaVersion",
+    "is_wider",
+    "lost",
+    "merged",
+    "policy_of",
+    "type_of",
+    "wider_types",
+]
+
+
+RESERVED = frozenset({"_rid", "_parent", "_ordinal", "_offset", "_weight", "_from", "_until"})
+"""Names of columns that tidemill keeps for itself."""
 
 
 class Policy(StrEnum):
@@ -25,6 +42,27 @@ class Policy(StrEnum):
     STRICT = "strict"
     EVOLVE = "evolve"
     IGNORE = "ignore"
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaVersion:
+    """The columns that a topic's events have from one offset on: of those after `since`, until the next version."""
+
+    version: int
+    since: int
+    columns: tuple[Column, ...]
+
+
+class SchemaDrift(UserError):
+    """Events of a topic that may evolve need columns that it does not have: nothing was taken.
+
+    Who sends them declares the topic with `columns` (those it has, wider, and the new ones), and sends them again.
+    """
+
+    def __init__(self, asset: str, columns: tuple[Column, ...]) -> None:
+        super().__init__(f"events of {asset} need other columns", mend="declare them, and send the events again")
+        self.asset = asset
+        self.columns = columns
 
 
 def policy_of(asset: Asset) -> Policy:
@@ -73,6 +111,16 @@ def lost(before: Iterable[Column], after: Sequence[Column]) -> Column | None:
     """The first column whose values another shape could not hold, or has no place for; None where all may stay."""
     types = {column.name: column.type for column in after}
     return next((column for column in before if not is_wider(column.type, types.get(column.name, ""))), None)
+
+
+def merged(columns: Sequence[Column], more: Iterable[Column]) -> tuple[Column, ...]:
+    """The columns of both: of a column that both have the wider type, and that of `more` where neither is wider."""
+    found = {column.name: column for column in columns}
+    for column in more:
+        known = found.get(column.name)
+        keeps = known is not None and column.type != known.type and is_wider(column.type, known.type)
+        found[column.name] = replace(column, type=known.type) if keeps and known is not None else column
+    return tuple(found.values())
 
 
 def type_of(values: Iterable[Any]) -> str:

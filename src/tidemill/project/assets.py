@@ -16,6 +16,7 @@ from typing import Any
 
 from tidemill.core.errors import DefinitionError
 from tidemill.core.model import Asset, AssetKind, Column, Place, Semantics
+from tidemill.core.schema import RESERVED, Policy
 from tidemill.project.types import column_type
 from tidemill.project.words import choice, duration, names, nearest, positive_duration, text, whole
 
@@ -126,7 +127,7 @@ WORDS: Mapping[str, Word] = {
     "hooks": Word("", _flag, (AssetKind.TOPIC,)),
     "path": Word("path", text, _ON_DISK),
     "format": Word("format", partial(_one_of, FORMATS), _ON_DISK),
-    "schema": Word("", partial(_one_of, ("strict", "evolve", "ignore")), (AssetKind.FILES,)),
+    "schema": Word("", partial(_one_of, tuple(Policy)), (AssetKind.FILES, AssetKind.TOPIC)),
     "complete": Word("complete", _complete, _HELD),
     "restate": Word("restate", partial(_one_of, ("replace", "append")), (AssetKind.FILES,)),
     "on_delete": Word("on_delete", partial(_one_of, ("keep", "retract")), (AssetKind.FILES,)),
@@ -267,7 +268,7 @@ def columns_of(value: object) -> tuple[Column, ...]:
 
 
 def _column(name: str, said: object) -> Column:
-    if name.startswith("_") and name in ("_rid", "_parent", "_ordinal", "_offset", "_weight", "_from", "_until"):
+    if name in RESERVED:
         raise ValueError(f"{name} is a name that tidemill keeps for itself")
     if isinstance(said, Mapping) and isinstance(said.get("type"), str) and set(said) <= {"type", "required"}:
         return Column(name, column_type(said["type"]), bool(said.get("required", False)))
@@ -347,6 +348,9 @@ def _no_misfits(_: Asset) -> Iterator[tuple[str, str]]:
 def _topic_misfits(asset: Asset) -> Iterator[tuple[str, str]]:
     if not asset.columns:
         yield "it declares no columns", f'add [assets.{asset.name}.columns] with name = "type"'
+    given = next((word for word in _GIVEN_COLUMNS if asset.options.get(word)), "")
+    if given and asset.options.get("schema"):
+        yield f"{given} gives its columns", "leave schema out"
     if asset.semantics is Semantics.UPSERT and not asset.key:
         yield "semantics upsert needs a key", "add key = [...], the columns that identify a row"
     if asset.version and asset.semantics is not Semantics.UPSERT:

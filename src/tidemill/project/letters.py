@@ -14,6 +14,7 @@ from typing import Any
 
 from tidemill.core.errors import NotFound, UserError
 from tidemill.core.ports import Receipt, Sending
+from tidemill.project import evolving
 from tidemill.project.operations import Json
 from tidemill.project.reports import dead_letters
 from tidemill.project.wiring import Machine
@@ -53,7 +54,7 @@ def replay(machine: Machine, letter: dict[str, Any]) -> tuple[Json, Receipt]:
         )
     line = letter["payload"].replace("\r", " ").replace("\n", " ").encode() + b"\n"
     sending = Sending(topic, line, is_strict=True, letter=letter["id"])
-    (receipt,) = machine.ledger.append_all([sending])
+    (receipt,) = evolving.append_all(machine, [sending])
     if isinstance(receipt, Exception):
         raise receipt
     if receipt.refusals:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from tidemill.core.errors import DefinitionError, TidemillError
 from tidemill.core.event import Alert, Removed
-from tidemill.core.model import AssetKind, Job, Takes
+from tidemill.core.model import Job, Takes
 from tidemill.project import wiring
 from tidemill.project.definitions import Definitions
 from tidemill.project.toml import FILE
@@ -140,8 +140,7 @@ def _take_assets(machine: Machine, loaded: Definitions, refused: dict[str, Defin
     machine.definitions.server = loaded.server
     machine.definitions.hooks = loaded.hooks
     machine.definitions.settings = loaded.settings
-    for asset in [asset for asset in fresh.values() if asset.kind is AssetKind.FILES]:
-        wiring.with_columns(machine, asset)
+    wiring.complete_columns(machine, fresh.values())
 
 
 def _outputs(machine: Machine, name: str) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from tidemill.project import (
     auditing,
     backfilling,
     delivering,
+    evolving,
     letters,
     living,
     nightly,
@@ -153,7 +154,7 @@ class Mill(ServedMachine):
             raise UserError(f"`{asset}` is a {topic.kind.value}: events go to topics", mend="name a topic")
         if not isinstance(data, bytes):
             data = b"".join(msgspec.json.encode(row) + b"\n" for row in data)
-        receipt = self.machine.ledger.append(topic, data, source=source, mark=mark)
+        receipt = evolving.append(self.machine, topic, data, source=source, mark=mark)
         extra = self.machine.undeclared.look(topic, data)
         return {**self._received(asset, receipt), "warning": told(topic, extra) if extra else ""}
 

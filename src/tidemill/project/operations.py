@@ -50,6 +50,8 @@ class Operations(Protocol):
     def assets(self) -> list[Json]:
         """Every asset: `[{asset, kind, columns: {name: type}, key, writer, readers, reads, description, owner, tags}]`.
 
+        Topics and files also have `schema`, their policy, and `versions`: `[{version, since, columns}]`, the columns
+        that a topic's events have behind the offset `since`.
         `readers` are jobs, and views that name it; `reads` is what a view names.
         """
 

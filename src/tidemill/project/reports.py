@@ -24,6 +24,7 @@ from tidemill.core.errors import NotFound, TidemillError, UserError
 from tidemill.core.model import Asset, AssetKind, Job, Late, Materialized, OnError, Takes
 from tidemill.core.orchestrate import JobState, Phase
 from tidemill.core.ports import Plan, Progress
+from tidemill.core.schema import policy_of
 from tidemill.core.slices import Span
 from tidemill.engines.duckdb import DuckDBEngine
 from tidemill.project import retention
@@ -117,6 +118,7 @@ def assets(machine: Machine) -> list[dict[str, Any]]:
                 "asset": name,
                 "kind": str(asset.kind),
                 "columns": {column.name: column.type for column in asset.columns},
+                **_schema(machine, asset),
                 "key": list(asset.key),
                 "writer": next((job.name for job in jobs if name in job.outputs), None),
                 "readers": _readers(machine, name),
@@ -133,6 +135,18 @@ def listed_assets(machine: Machine) -> list[str]:
     """Every asset, those of tidemill itself last, and only where they hold something."""
     own = [name for name in SYSTEM if machine.tables.head(name)]
     return [*(name for name in machine.catalog.assets.copy() if name not in SYSTEM), *own]
+
+
+def _schema(machine: Machine, asset: Asset) -> dict[str, Any]:
+    """What becomes of columns that an asset does not have, and the versions of a topic's schema."""
+    if asset.kind not in (AssetKind.TOPIC, AssetKind.FILES):
+        return {}
+    versions = machine.ledger.schemas(asset.name) if asset.kind is AssetKind.TOPIC else []
+    listed = [
+        {"version": each.version, "since": each.since, "columns": {column.name: column.type for column in each.columns}}
+        for each in versions
+    ]
+    return {"schema": str(policy_of(asset)), "versions": listed}
 
 
 def _readers(machine: Machine, name: str) -> list[str]:

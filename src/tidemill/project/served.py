@@ -8,18 +8,20 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tidemill.core.event import Landed
 from tidemill.core.model import Asset, AssetKind
 from tidemill.core.ports import Head, Receipt, Sending
-from tidemill.project import awaiting, reading, reports
+from tidemill.project import awaiting, evolving, reading, reports
 from tidemill.project.asking import Asked
 from tidemill.project.assets import GIVEN
 from tidemill.project.awaiting import Journey
 from tidemill.project.hooks import Hook
 from tidemill.project.keys import Keys
 from tidemill.project.serving import ServerWords
+from tidemill.project.undeclared import told
 from tidemill.project.wiring import Machine
 
 __all__ = ["ServedMachine"]
@@ -71,15 +73,15 @@ class ServedMachine:
 
     def take(self, sendings: Sequence[Sending]) -> list[Receipt | Exception]:
         """Take events of many senders into their topics, in as few commits as can be; durable on return."""
-        answers = self.machine.ledger.append_all(sendings)
+        answers = evolving.append_all(self.machine, sendings)
         heads: dict[str, int] = {}
-        for sending, answer in zip(sendings, answers, strict=True):
+        for number, (sending, answer) in enumerate(zip(sendings, answers, strict=True)):
             if isinstance(answer, Receipt) and answer.accepted:
-                if (
-                    not GIVEN & sending.asset.options.keys()
-                ):  # what such topics carry beside their columns, we put there
-                    self.machine.undeclared.look(sending.asset, sending.events, 1)
-                heads[sending.asset.name] = max(heads.get(sending.asset.name, 0), answer.head)
+                topic = sending.asset
+                if not GIVEN & topic.options.keys():  # what such topics carry beside their columns, we put there
+                    extra = self.machine.undeclared.look(topic, sending.events, 1)
+                    answers[number] = replace(answer, warning=told(topic, extra)) if extra else answer
+                heads[topic.name] = max(heads.get(topic.name, 0), answer.head)
         now = self.machine.clock.now()
         for name, head in heads.items():
             self.machine.loop.post(Landed(name, Head(head), now))

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 
 from tidemill.core.model import Asset
+from tidemill.core.schema import Policy, policy_of
 
 __all__ = ["LINES_MAX", "Undeclared", "told"]
 
@@ -42,7 +43,7 @@ class Undeclared:
     def look(self, topic: Asset, events: bytes, lines_max: int = LINES_MAX) -> list[str]:
         """The undeclared fields in the first of these events (NDJSON)."""
         declared = {column.name for column in topic.columns}
-        if not declared:
+        if not declared or policy_of(topic) is not Policy.IGNORE:
             return []
         declared |= {topic.id, topic.version, topic.event_time, "_deleted", *topic.key}
         found = dict.fromkeys(
@@ -58,7 +59,8 @@ class Undeclared:
         for name, fields in self._seen.items():
             topic = topics.get(name)
             declared = {column.name for column in topic.columns} if topic is not None else set()
-            left = [each for each in sorted(fields) if declared and each not in declared]
+            leaves_out = topic is not None and policy_of(topic) is Policy.IGNORE
+            left = [each for each in sorted(fields) if leaves_out and declared and each not in declared]
             if topic is not None and left:
                 yield told(topic, left)
 

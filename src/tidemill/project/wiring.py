@@ -9,8 +9,9 @@ Rules of this file:
 from __future__ import annotations
 
 import random
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
@@ -92,6 +93,7 @@ class Machine:
     ticker: Ticker
     watch: Watchkeeper
     landings: dict[str, Landing] = field(default_factory=dict)
+    evolving: threading.Lock = field(default_factory=threading.Lock)
     pending: dict[str, Job | None] = field(default_factory=dict)
     forgetting: Lock = field(default_factory=Lock)
     """Held while what has expired is forgotten, and while somebody decides that it is still needed."""
@@ -147,9 +149,7 @@ def assemble(definitions: Definitions, *, only: frozenset[str] | None = None) ->
         for error in settle_shapes(machine, definitions.assets).values():
             raise error
         learn_columns(machine)
-        for asset in definitions.assets.values():
-            if asset.kind is AssetKind.FILES:
-                with_columns(machine, asset)
+        complete_columns(machine, definitions.assets.values())
         opened.pop_all()
     return machine
 
@@ -248,10 +248,19 @@ def settle_shapes(machine: Machine, assets: Mapping[str, Asset]) -> dict[str, De
 
 def _declare_topic(machine: Machine, topic: Asset, noted: object) -> None:
     """Make a topic known to the ledger with its shape, where that is new. Raises DefinitionError."""
-    shape = repr((topic.columns, topic.key, topic.semantics, topic.version, topic.id))
+    shape = repr((topic.columns, topic.key, topic.semantics, topic.version, topic.id, policy_of(topic)))
     if noted != shape:
         machine.ledger.append(topic, b"")
         machine.ledger.note("topic", topic.name, shape)
+
+
+def with_schema(machine: Machine, topic: Asset) -> Asset:
+    """A topic that evolves with all its columns, as the ledger has them, which the catalog knows from then on."""
+    if policy_of(topic) is not Policy.EVOLVE:
+        return topic
+    versions = machine.ledger.schemas(topic.name)
+    columns = versions[-1].columns if versions else topic.columns
+    return machine.catalog.declare(replace(topic, columns=columns)) if columns != topic.columns else topic
 
 
 def _check_landed(asset: Asset, held: tuple[Column, ...]) -> None:
@@ -278,6 +287,15 @@ def landing_of(machine: Machine, asset: Asset) -> Landing:
         source: Source = FilesSource(asset, machine.definitions.folder)
         found = machine.landings[asset.name] = Landing(asset, source, machine.tables)
     return found
+
+
+def complete_columns(machine: Machine, assets: Iterable[Asset]) -> None:
+    """Let the catalog know the columns that files and events have brought."""
+    for asset in list(assets):
+        if asset.kind is AssetKind.FILES:
+            with_columns(machine, asset)
+        elif asset.kind is AssetKind.TOPIC:
+            with_schema(machine, asset)
 
 
 def with_columns(machine: Machine, asset: Asset) -> Asset:

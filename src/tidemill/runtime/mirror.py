@@ -154,7 +154,8 @@ class Mirrors:
             asset = self._catalog.assets[topic]
             is_upsert = asset.semantics is Semantics.UPSERT
             before = transaction.head(topic).generation
-            shape = Table(topic, asset.columns, asset.key if is_upsert else None)
+            shape = Table(topic, asset.columns, asset.key if is_upsert else None, widens=True)
+            names = [column.name for column in asset.columns]
             is_anew = transaction.define(shape).generation != before
             if not head:
                 # It is a mirror from the start: cursors of readers of the topic itself may stand beyond its head.
@@ -169,11 +170,16 @@ class Mirrors:
                 high = min(low + COPY_CHANGES, end)
                 if is_upsert:
                     changes = as_table(reader.read(Slice(topic, low, high, Images.CHANGES)))
-                    added = changes.filter(pc.greater(changes.column(WEIGHT), 0)).drop_columns([WEIGHT])
+                    added = _only(changes.filter(pc.greater(changes.column(WEIGHT), 0)), names)
                     transaction.write(topic, Replaced(added, row_ids(changes), head=max(high, have)))
                 else:
-                    rows = reader.read(Slice(topic, low, high, Images.ADDED))
-                    transaction.write(topic, Appended(rows, head=max(high, have)))
+                    rows = as_table(reader.read(Slice(topic, low, high, Images.ADDED)))
+                    transaction.write(topic, Appended(_only(rows, names), head=max(high, have)))
             return max(0, head - have) or int(not have or is_anew)
         finally:
             reader.rollback()
+
+
+def _only(rows: pa.Table, names: list[str]) -> pa.Table:
+    """The rows with these columns alone: a topic that evolves may have one more, which no event has a value of yet."""
+    return rows.select([RID, OFFSET, *names])

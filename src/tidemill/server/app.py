@@ -23,6 +23,7 @@ from starlette.routing import Route
 
 from tidemill import __version__
 from tidemill.core.errors import NotFound, OperatorError, UserError
+from tidemill.project.reports import found
 from tidemill.project.serving import Served
 from tidemill.server import metrics, openapi, rows
 from tidemill.server.answer import error_answer, json_answer
@@ -74,6 +75,7 @@ def create_app(served: Served, *, token: str, is_open: bool = False, is_local: b
 def _pages(routes: _Routes, following: Following, door: Door, arrivals: list[Route]) -> Starlette:
     gets: dict[str, Endpoint] = {
         "/v1/assets": routes.assets,
+        "/v1/assets/{asset}": routes.asset,
         "/v1/jobs": routes.jobs,
         "/v1/map": routes.map,
         "/v1/runs": routes.runs,
@@ -113,6 +115,11 @@ class _Routes:
 
     async def assets(self, _: Request) -> Response:
         return json_answer(await self._in_thread(self._operations.assets))
+
+    async def asset(self, request: Request) -> Response:
+        name = request.path_params["asset"]
+        listed = await self._in_thread(self._operations.assets)
+        return json_answer(found({each["asset"]: each for each in listed}, name, "asset"))
 
     async def jobs(self, _: Request) -> Response:
         return json_answer((await self._in_thread(self._operations.status))["jobs"])

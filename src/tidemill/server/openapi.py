@@ -21,6 +21,7 @@ _ANY: Schema = {}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _SECONDS: Schema = {"type": ["number", "null"]}
 _TEXT: Schema = {"type": "string"}
+_COLUMNS: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
 _ROWS: Schema = {"type": "array", "items": {"type": "object"}}
 _EVENTS: Schema = {"oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}]}
 
@@ -65,6 +66,7 @@ SCHEMAS: dict[str, Schema] = {
         parked=_COUNT,
         results=_listed(_ref("Result")),
         results_left_out=_COUNT,
+        warning=_TEXT,
         link=_TEXT,
     ),
     "Produced": {"allOf": [_ref("Taken"), _object(asset=_TEXT, rows=_ROWS)]},
@@ -73,7 +75,9 @@ SCHEMAS: dict[str, Schema] = {
         needs="asset kind columns key writer readers",
         asset=_TEXT,
         kind=_TEXT,
-        columns={"type": "object", "additionalProperties": _TEXT},
+        columns=_COLUMNS,
+        schema={"enum": ["strict", "evolve", "ignore"]},
+        versions=_listed(_object(version=_COUNT, since=_COUNT, columns=_COLUMNS)),
         key=_listed(_TEXT),
         writer={"type": ["string", "null"]},
         readers=_listed(_TEXT),
@@ -235,6 +239,9 @@ def _paths() -> dict[str, Schema]:
         "/v1/import": _tracking("Take tracking messages of the past"),
         **{f"/v1/{name}": _tracking(summary) for name, summary in types.items()},
         "/v1/assets": _reading("Every asset", _listed(_ref("Asset"))),
+        "/v1/assets/{asset}": _reading(
+            "One asset, with the versions of its schema", _ref("Asset"), _ASSET, refusals=_READ
+        ),
         "/v1/jobs": _reading("Every job", _listed(_ref("Job"))),
         "/v1/map": _reading("Which job reads and writes what", _listed(_ref("Mapped"))),
         "/v1/runs": _reading("Runs, newest first", _listed(_ref("Run")), *runs, _LIMIT, refusals=f"400 {_READ}"),

@@ -1,6 +1,7 @@
 """What became of the events of one request: counts, and a list of those that were not accepted.
 
 Rules of this file:
+  * a warning (fields that nobody declared) is the first one of the request, and only there where there is one;
   * counts are of everything; the list ends at `results_max`, and then says how many it leaves out;
   * an index is the place of an event in the request, from 0, whatever the request was cut into.
 """
@@ -29,6 +30,7 @@ class Outcome:
     left_out: int = 0
     keeps_offsets: bool = False
     offsets: list[int] = field(default_factory=list)
+    warning: str = ""
 
     @property
     def count(self) -> int:
@@ -41,6 +43,7 @@ class Outcome:
         self.accepted += receipt.accepted
         self.duplicate += receipt.duplicate
         self.parked += receipt.parked + len(chunk.refused)
+        self.warning = self.warning or receipt.warning
         if self.keeps_offsets:
             self.offsets += range(receipt.head - receipt.accepted + 1, receipt.head + 1) if receipt.accepted else ()
             self.offsets += [offset for _, offset in receipt.duplicates if offset]
@@ -61,6 +64,7 @@ class Outcome:
             self.accepted, self.duplicate = answer["accepted"], answer["duplicate"]
             self.parked, self.results = answer["parked"], list(answer["results"])
             self.left_out = answer.get("results_left_out", 0)
+            self.warning = answer.get("warning", "")
 
     def _list(self, receipt: Receipt, chunk: Chunk, status: str) -> None:
         start, places = self.count, chunk.places
@@ -79,7 +83,8 @@ class Outcome:
         """The answer."""
         counts = {"accepted": self.accepted, "duplicate": self.duplicate, "parked": self.parked}
         more = {"results_left_out": self.left_out} if self.left_out else {}
-        return {**counts, "results": self.results, **more}
+        said = {"warning": self.warning} if self.warning else {}
+        return {**counts, "results": self.results, **more, **said}
 
 
 def _place(index: int, start: int, places: Sequence[int] | None) -> int:

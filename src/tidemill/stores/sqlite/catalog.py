@@ -8,6 +8,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +18,8 @@ from tidemill.core import schema
 from tidemill.core.errors import DefinitionError
 from tidemill.core.model import Column
 from tidemill.core.ports import Head, Table
+from tidemill.core.schema import SchemaVersion
+from tidemill.stores.sqlite import versions
 from tidemill.stores.sqlite.connection import Connection
 from tidemill.stores.sqlite.nested import kind_of
 from tidemill.stores.sqlite.schema import place
@@ -194,22 +197,27 @@ def define(connection: Connection, found: Entry, table: Table) -> Entry:
     shape = (found.columns, found.key)
     if found.at_door and found.key is None:
         table = Table(table.asset, table.columns)  # whether a topic is keyed was settled with its first event
-    reshaped(found, table)
+    reshaped(found, table, versions.kept(connection, found.number) if found.at_door else ())
     if found.generation != generation:
         forget(connection, found)
     if (found.columns, found.key) != shape:
         save(connection, found)
+        if found.kind == TOPIC and found.schema == "main":
+            versions.record(connection, found.number, found.head, found.columns)
     return found
 
 
-def reshaped(found: Entry, table: Table) -> Entry:
-    """The asset with another shape; raises DefinitionError for a shape that it cannot take."""
+def reshaped(found: Entry, table: Table, before: Sequence[SchemaVersion] = ()) -> Entry:
+    """The asset with another shape; raises DefinitionError for a shape that it cannot take.
+
+    `before` are the versions of its schema, where its events came through the door.
+    """
     for column in table.columns:
         kind_of(column.type)
     if (_types(found.columns), found.key) == (_types(table.columns), table.key):
         return found
     if found.at_door:
-        _widen(found, table)
+        _widen(found, table, before)
     elif found.head:
         found.generation += 1
         found.count, found.floor, found.marked = 0, found.head, 0
@@ -222,8 +230,9 @@ def _types(columns: tuple[Column, ...]) -> list[tuple[str, str]]:
     return [(column.name, column.type) for column in columns]
 
 
-def _widen(found: Entry, table: Table) -> None:
+def _widen(found: Entry, table: Table, versions_: Sequence[SchemaVersion]) -> None:
     """Change the shape of a topic that has events, or refuse (rule 6)."""
+    _check_returning(found, table, versions_)
     if found.key != table.key:
         raise _frozen(found, f"its key cannot become {table.key}")
     before = {column.name: column for column in found.columns}
@@ -237,6 +246,17 @@ def _widen(found: Entry, table: Table) -> None:
         else:
             since[column.name] = found.since.get(column.name, 0)
     found.since = since
+
+
+def _check_returning(found: Entry, table: Table, before: Sequence[SchemaVersion]) -> None:
+    """Raise DefinitionError for a column that comes back with a type that its old values do not have."""
+    types = {column.name: column.type for column in table.columns}
+    for version in before:
+        for column in version.columns:
+            now = types.get(column.name, column.type)
+            if not _is_wider(column.type, now):
+                why = f"column {column.name} cannot become {now}: version {version.version} has it as {column.type}"
+                raise _frozen(found, why)
 
 
 def _is_wider(old: str, new: str) -> bool:
@@ -260,5 +280,5 @@ def forget(connection: Connection, found: Entry) -> None:
     connection.execute("delete from blocks where place >= ? and place < ?", (low, high))
     connection.execute("delete from versions where place >= ? and place < ?", (low, high))
     connection.execute("delete from earlier where place >= ? and place < ?", (low, high))
-    for table in ("ids", "keys"):
+    for table in ("ids", "keys", "schemas"):
         connection.execute(f"delete from {table} where number = ?", (found.number,))

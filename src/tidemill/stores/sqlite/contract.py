@@ -11,8 +11,9 @@ every line is certain to pass unchanged: the types of the struct are chosen so (
 cannot see is guarded by scans over the bytes - one object per line, no line too long or too deep, no digits beyond
 microseconds, valid UTF-8. Whatever is not certain goes line by line (`_one`), where `Kind.check` decides and says why.
 
-What is not declared: the extra fields of an event stay in its line and are no columns. An asset without columns takes
-any JSON object. A `required` column refuses null and absence; a tombstone (`_deleted: true` on an upsert topic) needs
+What is not declared: under `ignore` the extra fields of an event stay in its line and are no columns; `strict` refuses
+the event; under `evolve` they are drift, and so is a value that does not fit its column (`evolve.py` says what becomes of
+that). An asset without columns takes any JSON object. A `required` column refuses null and absence; a tombstone (`_deleted: true` on an upsert topic) needs
 only its key and version. Empty lines are no events. An event of a topic with `id` must have one.
 """
 
@@ -29,20 +30,24 @@ import msgspec
 from tidemill.core.errors import UserError
 from tidemill.core.model import Asset, Semantics
 from tidemill.core.ports import Refusal
+from tidemill.core.schema import RESERVED, Policy, policy_of
 from tidemill.stores.sqlite.decode import is_plain_name
 from tidemill.stores.sqlite.kinds import Kind
 from tidemill.stores.sqlite.nested import kind_of
 
 __all__ = [
     "BATCH_BYTES_MAX",
+    "COLUMNS_MAX",
     "DELETED",
     "DEPTH_MAX",
     "EVENT_BYTES_MAX",
     "Checked",
     "Contract",
     "Identity",
+    "Refused",
     "id_in",
     "key_text",
+    "pieces_of",
 ]
 
 EVENT_BYTES_MAX = 1 << 20
@@ -50,6 +55,9 @@ EVENT_BYTES_MAX = 1 << 20
 
 DEPTH_MAX = 64
 """How deep an event may be nested."""
+
+COLUMNS_MAX = 1_000
+"""So many columns a topic may have by what events bring."""
 
 BATCH_BYTES_MAX = 256 << 20
 """The most that one call of `append` takes (256 MiB); send larger files in parts."""
@@ -81,7 +89,8 @@ class Identity:
 class Checked:
     """The verdict on a batch: `pieces` of accepted NDJSON with their counts, in order; `ids` only for topics with one.
 
-    `places` says where each accepted event stood in what was sent; None where nothing was refused.
+    `places` says where each accepted event stood in what was sent; None where nothing was refused. `has_drift`: events of
+    a topic that evolves have fields or values that its columns have no room for.
     """
 
     sent: int = 0
@@ -89,6 +98,7 @@ class Checked:
     ids: list[str] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     places: list[int] | None = None
+    has_drift: bool = False
 
     @property
     def count(self) -> int:
@@ -104,7 +114,7 @@ class Checked:
         return index if self.places is None else self.places[index]
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """Why a line is not taken."""
 
     def __init__(self, reason: str, column: str = "") -> None:
@@ -119,9 +129,12 @@ class Contract:
     def __init__(self, asset: Asset) -> None:
         self.asset = asset
         self.is_upsert = asset.semantics is Semantics.UPSERT
+        self.policy = policy_of(asset) if asset.columns else Policy.IGNORE
         self._check_names(asset)
         self._kinds = {column.name: kind_of(column.type) for column in asset.columns}
         self._required = [column.name for column in asset.columns if column.required]
+        self._others = {asset.id, asset.version, asset.event_time, *asset.key, DELETED} - self._kinds.keys()
+        self._folded = {name.lower(): name for name in self._kinds}
         self._batch: Any = None  # where a name cannot be a struct's field, every line is checked by itself
         self._id_field = ""
         if all(is_plain_name(name) for name in self._kinds):
@@ -155,8 +168,13 @@ class Contract:
         if asset.id and asset.id not in self._kinds:
             fields.append(("id", Any, None))
             names["id"] = asset.id
+        if self.policy is not Policy.IGNORE:
+            others = [name for name in self._others if name and name not in names.values()]
+            fields += [(f"o{number}", msgspec.Raw, msgspec.Raw()) for number, _ in enumerate(others)]
+            names |= {f"o{number}": name for number, name in enumerate(others)}
         fields.sort(key=len)
-        struct = msgspec.defstruct("Event", fields, rename=names, gc=False)
+        forbids = self.policy is not Policy.IGNORE
+        struct = msgspec.defstruct("Event", fields, rename=names, gc=False, forbid_unknown_fields=forbids)
         self._id_field = next((each for each, name in names.items() if name == asset.id), "")
         return msgspec.json.Decoder(struct, float_hook=Decimal)
 
@@ -189,7 +207,7 @@ class Contract:
                 mend="send the file in parts; `tidemill emit --file` does",
             )
         checked = Checked()
-        for piece in _pieces(events):
+        for piece in pieces_of(events):
             if not self._at_once(piece, checked):
                 self._by_line(piece, checked)
         return checked
@@ -260,10 +278,11 @@ class Contract:
             if not line:
                 continue
             try:
-                accepted = self._one(line)
+                accepted = self._one(line, checked)
                 if self.asset.id:
                     checked.ids.append(self._id_of(accepted))
-            except _Refused as refused:
+            except Refused as refused:
+                checked.has_drift = checked.has_drift or self.policy is Policy.EVOLVE
                 reason = f"line {number}: {refused.reason}" if not refused.column else refused.reason
                 payload = line[:EVENT_BYTES_MAX].decode(errors="replace")
                 checked.refusals.append(Refusal(checked.sent, reason, payload, refused.column))
@@ -274,22 +293,52 @@ class Contract:
         if kept:
             checked.pieces.append((b"\n".join(kept), len(kept)))
 
-    def _one(self, line: bytes) -> bytes:
-        """One line as it will be stored; raises _Refused."""
+    def _one(self, line: bytes, checked: Checked) -> bytes:
+        """One line as it will be stored; raises Refused."""
+        event = self.event(line)
+        changed = self._cast(event)
+        if self.policy is not Policy.IGNORE:
+            checked.has_drift = self.strangers(event) != [] or checked.has_drift
+        return _encode({**event, **changed}) if changed else line
+
+    def strangers(self, event: dict[str, Any]) -> list[str]:
+        """The fields of an event that may become columns; raises Refused for one that may not, or that nobody wants."""
+        found = []
+        for name, value in event.items():
+            if name in self._kinds or name in self._others:
+                continue
+            if self.policy is Policy.STRICT:
+                raise Refused(f"the field {name} is not declared", name)
+            if value is not None:
+                self._check_name(name)
+                found.append(name)
+        return found
+
+    def _check_name(self, name: str) -> None:
+        """Raise Refused for a name that no column can have beside the others."""
+        other = self._folded.get(name.lower())
+        if other is not None:
+            raise Refused(f"the field {name} and the column {other} are one name in SQL", name)
+        if not is_plain_name(name) or not name or name.lower() in RESERVED:
+            raise Refused(f"the field {name!r} cannot become a column by its name", name)
+        if len(self._kinds) >= COLUMNS_MAX:
+            raise Refused(f"the field {name} is not declared, and {COLUMNS_MAX} columns are enough", name)
+
+    def event(self, line: bytes) -> dict[str, Any]:
+        """The object that a line is; raises Refused."""
         if len(line) > EVENT_BYTES_MAX:
-            raise _Refused(f"the event has {len(line)} bytes, at most {EVENT_BYTES_MAX} are taken")
+            raise Refused(f"the event has {len(line)} bytes, at most {EVENT_BYTES_MAX} are taken")
         if not _is_utf8(line):
-            raise _Refused("the event is not valid UTF-8")
+            raise Refused("the event is not valid UTF-8")
         if _depth(line) > DEPTH_MAX:
-            raise _Refused(f"the event is nested deeper than {DEPTH_MAX}")
+            raise Refused(f"the event is nested deeper than {DEPTH_MAX}")
         try:
             event = _decode(line)
         except (msgspec.DecodeError, ValueError) as error:
-            raise _Refused(str(error)) from None
+            raise Refused(str(error)) from None
         if not isinstance(event, dict):
-            raise _Refused("an event must be a JSON object")
-        changed = self._cast(event)
-        return _encode({**event, **changed}) if changed else line
+            raise Refused("an event must be a JSON object")
+        return event
 
     def _cast(self, event: dict[str, Any]) -> dict[str, Any]:
         """The values that a lossless cast changes."""
@@ -301,19 +350,22 @@ class Contract:
             try:
                 checked = kind.check(value)
             except ValueError as error:
-                raise _Refused(str(error), name) from None
+                raise Refused(str(error), name) from None
             if checked is not value:
                 changed[name] = checked
-        needed = self.asset.key if self.is_upsert and event.get(DELETED) is True else self._required
-        for name in needed:
-            if event.get(name) is None:
-                raise _Refused("a required value is missing", name)
+        self.check_needed(event)
         return changed
+
+    def check_needed(self, event: dict[str, Any]) -> None:
+        """Raise Refused for a value that must be there and is not."""
+        for name in self.asset.key if self.is_upsert and event.get(DELETED) is True else self._required:
+            if event.get(name) is None:
+                raise Refused("a required value is missing", name)
 
     def _id_of(self, line: bytes) -> str:
         value = self._ids.decode(line).id
         if value is None:
-            raise _Refused("the event has no id", self.asset.id)
+            raise Refused("the event has no id", self.asset.id)
         return _id_text(value)
 
     # Upsert topics.
@@ -372,7 +424,7 @@ def id_in(line: bytes, column: str) -> str:
     return _id_text(msgspec.json.decode(line)[column])
 
 
-def _pieces(events: bytes) -> Iterator[bytes]:
+def pieces_of(events: bytes) -> Iterator[bytes]:
     """The events in pieces of whole lines, without the blanks around them."""
     data = events.replace(b"\r\n", b"\n") if b"\r" in events else events
     start, end = 0, len(data)

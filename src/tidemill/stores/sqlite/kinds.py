@@ -31,7 +31,7 @@ from typing import Annotated, Any
 import msgspec
 import pyarrow as pa
 
-__all__ = ["Kind", "refuse"]
+__all__ = ["Kind", "number_of", "refuse"]
 
 Check = Callable[[Any], Any]
 

@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tidemill.core.errors import InvariantError, TidemillError, UserError
 from tidemill.core.model import Asset, AssetKind, Semantics
 from tidemill.core.ports import Receipt, Sending, Table
-from tidemill.stores.sqlite import catalog, records, topics
+from tidemill.core.schema import Policy, SchemaDrift, merged, policy_of
+from tidemill.stores.sqlite import catalog, records, topics, versions
 from tidemill.stores.sqlite.connection import Connection
 from tidemill.stores.sqlite.contract import Checked, Contract
+from tidemill.stores.sqlite.evolve import evolved
 from tidemill.stores.sqlite.sharing import shares
 from tidemill.stores.sqlite.upkeep import Sweeper
 from tidemill.stores.sqlite.writing import add_versions
@@ -76,7 +78,7 @@ class Door:
                 f"{asset.name} is no topic but a {asset.kind.value}", place=str(asset.place), mend="emit into a topic"
             )
         contract = self._contract_of(asset)
-        ticket = _Ticket(contract, contract.check(events), len(events), (Sending(asset, events),), source, mark)
+        ticket = _Ticket(contract, _verdict(contract, events), len(events), (Sending(asset, events),), source, mark)
         self._settle([ticket])
         if ticket.error is not None:
             raise ticket.error
@@ -107,8 +109,8 @@ class Door:
 
     def _ticket(self, sendings: Sequence[Sending]) -> _Ticket:
         contract = self._contract_of(sendings[0].asset)
-        events = b"\n".join([sending.events for sending in sendings])
-        return _Ticket(contract, contract.check(events), len(events), sendings)
+        events = _together(sendings)
+        return _Ticket(contract, _verdict(contract, events), len(events), sendings)
 
     def _settle(self, tickets: Sequence[_Ticket]) -> None:
         """Return when every one of these is committed, or has failed."""
@@ -203,12 +205,13 @@ class Door:
 
     def _land(self, connection: Connection, ticket: _Ticket, now: float) -> Receipt:
         """What one append does inside the transaction."""
-        asset, checked = ticket.contract.asset, ticket.checked
-        found = catalog.entry(connection, asset.name)
+        found = catalog.entry(connection, ticket.contract.asset.name)
+        contract, checked = self._at_present(found, ticket)
+        asset = contract.asset
         was = (found.kind, found.at_door, found.swept_at, found.id)
         _claim_kind(found, catalog.TOPIC)
-        is_same = not _shape(found, asset)
-        landed = topics.land(connection, found, ticket.contract, checked, now)
+        is_same = not _shape(connection, found, asset)
+        landed = topics.land(connection, found, contract, checked, now)
         found.at_door = found.at_door or landed.accepted > 0
         if asset.id:
             found.id = asset.id
@@ -228,6 +231,31 @@ class Door:
             )
         duplicates = tuple(landed.duplicates)
         return Receipt(landed.accepted, landed.duplicate, len(refusals), found.head, tuple(refusals), duplicates)
+
+    def _at_present(self, found: catalog.Entry, ticket: _Ticket) -> tuple[Contract, Checked]:
+        """The contract as it is inside the lock, and its verdict: others may have widened a topic that evolves."""
+        contract = ticket.contract
+        if contract.policy is not Policy.EVOLVE or found.columns == contract.asset.columns:
+            return contract, ticket.checked
+        columns = merged(found.columns, contract.asset.columns)
+        if set(columns) == set(contract.asset.columns):
+            return contract, ticket.checked
+        now = Contract(replace(contract.asset, columns=columns))
+        return now, _verdict(now, _together(ticket.sendings))
+
+
+def _verdict(contract: Contract, events: bytes) -> Checked:
+    """The verdict on events. Raises SchemaDrift where the topic evolves and they need columns that it does not have."""
+    checked = contract.check(events)
+    if checked.has_drift:
+        columns = evolved(contract, events)
+        if columns != contract.asset.columns:
+            raise SchemaDrift(contract.asset.name, columns)
+    return checked
+
+
+def _together(sendings: Sequence[Sending]) -> bytes:
+    return b"\n".join([sending.events for sending in sendings])
 
 
 def _groups(sendings: Sequence[Sending]) -> list[list[int]]:
@@ -253,7 +281,7 @@ def _claim_kind(found: catalog.Entry, kind: str) -> None:
     found.kind = kind
 
 
-def _shape(found: catalog.Entry, asset: Asset) -> bool:
+def _shape(connection: Connection, found: catalog.Entry, asset: Asset) -> bool:
     """Give the topic the shape its asset has now, and say whether that is another one.
 
     Raises DefinitionError for a shape that the topic's events forbid.
@@ -261,7 +289,10 @@ def _shape(found: catalog.Entry, asset: Asset) -> bool:
     key = asset.key or None if asset.semantics is Semantics.UPSERT else None
     if found.at_door or found.head == 0:
         columns = asset.columns or found.columns
+        if found.at_door and policy_of(asset) is Policy.EVOLVE:
+            columns = merged(found.columns, asset.columns)
         if (found.columns, found.key) != (columns, key):
-            catalog.reshaped(found, Table(asset.name, columns, key))
+            catalog.reshaped(found, Table(asset.name, columns, key), versions.kept(connection, found.number))
+            versions.record(connection, found.number, found.head, found.columns)
             return True
     return False

@@ -6,10 +6,10 @@ Rules of this file:
 
 from __future__ import annotations
 
-from tidemill.stores.sqlite import catalog
+from tidemill.stores.sqlite import catalog, versions
 from tidemill.stores.sqlite.connection import Connection, Migrations
 from tidemill.stores.sqlite.reading import identities
-from tidemill.stores.sqlite.schema import EARLIER, place
+from tidemill.stores.sqlite.schema import EARLIER, SCHEMAS, place
 
 __all__ = ["MIGRATIONS"]
 
@@ -31,5 +31,15 @@ def _note_earlier_events(connection: Connection) -> None:
             connection.executemany("insert into earlier (place, before) values (?, ?)", earlier)
 
 
-MIGRATIONS: Migrations = {1: _note_earlier_events}
+def _keep_schemas(connection: Connection) -> None:
+    """To 3: each topic has the versions of its schema, as far as they are known: the offsets its columns came at."""
+    connection.execute(SCHEMAS)
+    for found in catalog.entries(connection):
+        if found.kind == catalog.TOPIC:
+            for since in sorted({found.floor if not found.at_door else 0, *found.since.values()}):
+                columns = [column for column in found.columns if found.since.get(column.name, 0) <= since]
+                versions.record(connection, found.number, since, columns)
+
+
+MIGRATIONS: Migrations = {1: _note_earlier_events, 2: _keep_schemas}
 """By schema number, the step that leads to the next one."""

@@ -25,7 +25,7 @@ from tidemill.core.errors import InvariantError, NotFound, StateCorrupt
 from tidemill.core.model import Column
 from tidemill.core.ports import Head
 from tidemill.core.retention import check_kept
-from tidemill.stores.sqlite import blocks, catalog, images
+from tidemill.stores.sqlite import blocks, catalog, images, versions
 from tidemill.stores.sqlite.catalog import Entry
 from tidemill.stores.sqlite.connection import Connection
 from tidemill.stores.sqlite.contract import DELETED, key_text
@@ -126,11 +126,19 @@ def _check_bounds(found: Entry, part: Slice) -> None:
     check_kept(part, found.expired)
 
 
-def _stretches(found: Entry, from_: int, to: int) -> Iterator[tuple[int, int, tuple[Column, ...]]]:
-    """The range cut where columns were added: each part with the columns that existed then."""
-    cuts = sorted({since for since in found.since.values() if from_ < since < to})
+def _stretches(
+    connection: Connection, found: Entry, from_: int, to: int
+) -> Iterator[tuple[int, int, tuple[Column, ...]]]:
+    """The range cut where the schema changed: each part with those of today's columns that its own version has."""
+    if all(since <= from_ for since in found.since.values()):
+        yield from_, to, found.columns
+        return
+    known = versions.kept(connection, found.number)
+    cuts = [version.since for version in known if from_ < version.since < to]
     for low, high in zip([from_, *cuts], [*cuts, to], strict=True):
-        yield low, high, tuple(c for c in found.columns if found.since.get(c.name, 0) <= low)
+        own = [known[0], *(version for version in known if version.since <= low)][-1]
+        names = {column.name for column in own.columns}
+        yield low, high, tuple(column for column in found.columns if column.name in names)
 
 
 def _decoded(connection: Connection, found: Entry, from_: int, to: int) -> tuple[pa.Array, pa.Table]:
@@ -138,7 +146,7 @@ def _decoded(connection: Connection, found: Entry, from_: int, to: int) -> tuple
     whole = decoder_of(found.columns)
     tables: list[pa.Table] = []
     total = 0
-    for low, high, columns in _stretches(found, from_, to):
+    for low, high, columns in _stretches(connection, found, from_, to):
         payloads: list[bytes] = []
         count = 0
         for _, size, payload in blocks.payloads(connection, found.number, low, high):
@@ -235,7 +243,7 @@ def _decoded_at(connection: Connection, found: Entry, gone: dict[str, int]) -> p
     whole = decoder_of(found.columns)
     tables = [whole.schema.empty_table()]
     order: list[str] = []
-    for low, high, columns in _stretches(found, 0, found.head):
+    for low, high, columns in _stretches(connection, found, 0, found.head):
         keys = [key for key, offset in gone.items() if low < offset <= high]
         payloads = [lines.get(gone[key]) or _only_key(found, key) for key in keys]
         tables.append(_shaped(decoder_of(columns).table(payloads, len(keys)), whole))

@@ -14,12 +14,12 @@ event is the newest of this key). Both point into the log by offset, so what the
 
 from __future__ import annotations
 
-__all__ = ["APPLICATION_ID", "EARLIER", "OVERLAY", "SCHEMA", "SCHEMA_VERSION", "offset_of", "place"]
+__all__ = ["APPLICATION_ID", "EARLIER", "OVERLAY", "SCHEMA", "SCHEMAS", "SCHEMA_VERSION", "offset_of", "place"]
 
 APPLICATION_ID = 0x7469646D
 """`tidm`: marks the file as ours in its header."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """The schema that this code writes (`PRAGMA user_version`)."""
 
 _OFFSET_BITS = 40
@@ -36,6 +36,10 @@ def offset_of(place_: int) -> int:
 
 
 EARLIER = "create table earlier (place integer primary key, before integer not null)"
+
+SCHEMAS = """create table schemas (
+        number integer not null, version integer not null, since integer not null, columns text not null,
+        primary key (number, version)) without rowid"""
 
 SCHEMA = (
     "create table meta (name text primary key, value integer not null) without rowid",
@@ -63,6 +67,8 @@ SCHEMA = (
         version text not null, primary key (number, key)) without rowid""",
     # Of an event of an upsert topic that replaces a row or deletes it: the offset of the event that the row was.
     EARLIER,
+    # The columns of a topic's events after the offset `since`, up to the next version.
+    SCHEMAS,
     "create table versions (place integer primary key, version text not null, at real not null)",
     # Rows of internal assets with their history: an image is current from `from_` until `until`.
     """create table images (

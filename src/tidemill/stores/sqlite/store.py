@@ -26,7 +26,8 @@ from typing import Any
 from tidemill.core.errors import InvariantError, NotFound, OperatorError
 from tidemill.core.model import Asset, Home
 from tidemill.core.ports import Positions, Receipt, RunRecord, Sending, Transaction
-from tidemill.stores.sqlite import blocks, catalog, records, upkeep
+from tidemill.core.schema import SchemaVersion
+from tidemill.stores.sqlite import blocks, catalog, records, upkeep, versions
 from tidemill.stores.sqlite.connection import Connection, Hook, connect, prepare
 from tidemill.stores.sqlite.log import Door
 from tidemill.stores.sqlite.lookup import event_of
@@ -258,6 +259,12 @@ class SQLiteStore:
         with self._reads() as connection:
             row = connection.one("select mark from marks where asset = ? and source = ?", (asset, source))
             return "" if row is None else str(row[0])
+
+    def schemas(self, asset: str) -> list[SchemaVersion]:
+        """The versions of a topic's schema, the oldest first; none where the ledger does not know it (beyond the port)."""
+        with self._reads() as connection:
+            found = catalog.known(connection, asset)
+            return [] if found is None else versions.kept(connection, found.number)
 
     def head(self, asset: str) -> int:
         """The offset of the asset's last change."""
