@@ -22,6 +22,7 @@ NAMES = (
     "plans",
     "reconcile",
     "replay",
+    "shadow",
 )
 RESULTS = Path(__file__).parent / "results.json"
 

@@ -127,6 +127,15 @@ def test_a_gated_job_is_replayed_over_what_its_gate_released(project: Project) -
         assert rows(mill, "select * from again") == [("2026-01-01", 8)] == rows(mill, "select * from pay")
 
 
+def test_where_a_gate_has_released_nothing_the_side_table_is_empty(project: Project) -> None:
+    files = '[assets.sheets]\nkind = "files"\npath = "in/{site}/{day}.csv"\ncomplete.site = ["a", "b"]\n[assets.sheets.columns]\nhours = "integer"\n'
+    project.write({"tidemill.toml": f'[project]\nname = "pay"\n{files}', "in/a/2026-01-01.csv": "hours\n4\n"})
+    project.write({"jobs/pay.sql": "-- gate: day\nselect day, sum(hours) as hours from sheets group by day"})
+    with project.open() as mill:
+        ran(mill)
+        assert mill.replay("pay", into="again")["rows"] == 0
+
+
 WRONG = {
     "a table of the project": ("large", "totals", "`totals` is defined in this project"),
     "a topic": ("large", "Orders", "`orders` is defined in this project"),

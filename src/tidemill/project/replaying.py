@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tidemill.core import slices
-from tidemill.core.errors import TooManyParked, UserError
+from tidemill.core.errors import InvariantError, TooManyParked, UserError
 from tidemill.core.model import AssetKind, Home, Job
 from tidemill.project import sides
 from tidemill.project.operations import Json, Progress
@@ -111,11 +111,11 @@ def _made(machine: Machine, twin: Beside, table: str, note: dict[str, Any], prog
     told = _teller(twin.live.name, table, progress)
     total = slices.left(dict.fromkeys(targets, note["from"]), targets)
     count = note["slices"]
-    while not _is_made(twin, targets) and not pacer.is_stopped():
+    while not twin.is_over(targets) and not pacer.is_stopped():
         pacer.take(lambda changes: _slice(machine, twin, note, changes))
         note["slices"] += 1
         told(total - slices.left(twin.cursors or {}, targets), total)
-    if _is_made(twin, targets):
+    if twin.is_over(targets):
         note["state"] = "finished"
         sides.remember(machine, table, note)
         machine.tables.drop(jobs=(table,))  # cursor, stages and parked set: it is as it is from now on
@@ -123,13 +123,8 @@ def _made(machine: Machine, twin: Beside, table: str, note: dict[str, Any], prog
     return _answer(machine, twin, table, note, note["slices"] - count)
 
 
-def _is_made(twin: Beside, targets: Mapping[str, int]) -> bool:
-    cursors = twin.cursors
-    return cursors is not None and slices.is_over(cursors, targets)
-
-
 def _slice(machine: Machine, twin: Beside, note: dict[str, Any], changes: int) -> int:
-    before = twin.cursors or dict.fromkeys(note["targets"], 0)
+    before = twin.cursors
     run = f"{int(machine.clock.now() * 1000):011x}-into{next(_numbers)}"
     try:
         note["parked"] += twin.step(run, machine.clock.now(), note["targets"], changes)
@@ -137,8 +132,13 @@ def _slice(machine: Machine, twin: Beside, note: dict[str, Any], changes: int) -
         raise TooManyParked(
             error.message, place=error.place, mend=f"mend the job, then: tidemill replay {note['job']} --into TABLE"
         ) from error
-    after = twin.cursors or {}
-    return sum(after.values()) - sum(before.values())
+    after = twin.cursors
+    if after == before:
+        raise InvariantError(
+            f"a slice of `{note['job']}` took nothing, and {slices.left(after or {}, note['targets'])} changes are left",
+            mend="report this with the output of: tidemill plan --json",
+        )
+    return sum((after or {}).values()) - sum((before or {}).values())
 
 
 def _answer(machine: Machine, twin: Beside, table: str, note: Mapping[str, Any], done: int) -> Json:

@@ -78,6 +78,11 @@ class Beside:
         finally:
             transaction.rollback()
 
+    def is_over(self, targets: Mapping[str, int]) -> bool:
+        """Whether it has come to its targets; behind a gate, whether it took what was released."""
+        cursors = self.cursors
+        return cursors is not None and (self.live.gate is not None or slices.is_over(cursors, targets))
+
     def begin(self, after: int) -> None:
         """Make the table, empty, where its columns are known; after an offset (not 0) of its one input it begins there."""
         plan = self.performer.catalog.plan(self.twin)
