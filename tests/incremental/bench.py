@@ -189,7 +189,8 @@ class Bench:
             known = self.tables.positions().progress
             readers = [job for job in self.jobs.values() if topic in job.inputs]
             needs = [need_of(self.catalog, job, topic, known.get(job.name)) for job in readers]
-            below = may_go(choose.randint(0, heads[topic].offset), [need for need in needs if need is not None])
+            head = heads[topic].offset  # only whole blocks go, and the first is often most of the history
+            below = may_go(choose.choice([head, choose.randint(0, head)]), [need for need in needs if need is not None])
             gone += self.ledger.expire(topic, below)
             if self.tables.head(topic):
                 self.tables.expire(topic, self.ledger.floor(topic))

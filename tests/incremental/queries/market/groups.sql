@@ -203,18 +203,22 @@ select round(score - score) * case when auction % 2 = 0 then 1 else -1 end as ze
 from bid group by 1, channel;
 
 -- name: group_by_not_a_number
+-- rows: 2
 select case when price > 100 then 'nan'::double when price > 60 then '-nan'::double else -0.0 * auction end as k, count(*) as n,
   max(id) as last from bid group by k;
 
 -- name: group_by_interval
+-- rows: 2
 select case when id % 3 = 0 then interval 30 day when id % 3 = 1 then interval 1 month else interval 720 hour end as i,
   auction % 3 as m, count(*) as n from bid group by i, m;
 
 -- name: group_by_hidden_floats
+-- rows: 2
 -- loose: s
 select [score * 0, -0.0e0][1 + auction % 2] as zero, count(*) as n, sum(score) as s from bid group by zero;
 
 -- name: group_by_floats_in_a_list
+-- rows: 2
 select [score * 0 * (auction % 2 - 1)] as zeros, count(*) as n from bid group by zeros;
 
 -- name: distinct_signed_zero
