@@ -83,6 +83,7 @@ class Project:
         """Run a command of the command line to its end."""
         done = subprocess.run(self.command(*words), capture_output=True, text=True, timeout=60, check=False)
         assert code is None or done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
+        assert "leaked" not in done.stderr, f"something was not closed: {done.stderr}"
         return done
 
     def cli_free(self, *words: str) -> None:

@@ -48,6 +48,19 @@ def skipping(project: Project, job: str) -> None:
         ran(mill)
 
 
+def test_what_was_skipped_at_several_times_is_all_processed(project: Project) -> None:
+    skipping(project, LARGE)
+    with project.open() as mill:
+        mill.pause("large")
+        mill.emit("orders", [order(n, "ada", n) for n in range(10, 13)])
+        settled(mill)
+        mill.resume("large", "now")
+        ran(mill)
+        assert rows(mill, "select id from large") == [("o8",), ("o9",)]
+        assert mill.backfill("large")["rows"] == 5 + 3
+        assert rows(mill, "select count(*), min(amount), max(amount) from large") == [(10, 3, 12)]
+
+
 def test_what_came_before_a_job_with_effects_began_is_delivered_once(project: Project) -> None:
     late_comer(project)
     with project.open() as mill:

@@ -184,6 +184,22 @@ def test_while_it_runs_a_shape_that_old_events_forbid_keeps_the_old_one(project:
         until(lambda: alarms(mill) == [])
 
 
+def test_a_project_that_old_events_keep_from_opening_says_why_and_how_to_mend_it_and_nothing_else(
+    project: Project,
+) -> None:
+    shop(project, text=IGNORING)
+    with project.open() as mill:
+        mill.emit("orders", [order(1, "ada", 1)])
+        ran(mill)
+    project.write({"tidemill.toml": IGNORING.replace('"integer"', '"varchar"')})
+    done = project.cli("run", code=None)
+    assert done.returncode != 0
+    said = done.stderr.splitlines()
+    assert said[0].startswith("Error: topic orders has 1 event, so column amount cannot become varchar")
+    assert said[1].startswith("  mend: ")
+    assert len(said) == 2
+
+
 def test_show_tells_an_asset_and_its_versions(project: Project) -> None:
     shop(project)
     with project.open() as mill:

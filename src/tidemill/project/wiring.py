@@ -146,6 +146,8 @@ def assemble(definitions: Definitions, *, only: frozenset[str] | None = None) ->
         tables = DuckDBStore(folder / "tables.duckdb")
         opened.callback(tables.close)
         machine = _assembled(definitions, folder, ledger, tables, only)
+        opened.pop_all()
+        opened.callback(machine.close)
         for error in settle_shapes(machine, definitions.assets).values():
             raise error
         learn_columns(machine)

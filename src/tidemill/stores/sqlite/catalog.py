@@ -266,7 +266,7 @@ def _is_wider(old: str, new: str) -> bool:
 
 def _frozen(found: Entry, why: str) -> DefinitionError:
     return DefinitionError(
-        f"topic {found.asset} has {found.head} events, so {why}",
+        f"topic {found.asset} has {found.head} {'event' if found.head == 1 else 'events'}, so {why}",
         mend="add a column or widen a type; for anything else make a new topic and emit into that",
     )
 
