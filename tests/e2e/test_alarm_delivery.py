@@ -15,6 +15,7 @@ import pytest
 
 from tests.e2e.conftest import ORDERS, Project, ahead, alarms, order, ran, rows, until, watching
 from tidemill.project.checking import check
+from tidemill.project.delivering import tend
 from tidemill.project.hooks import Hook
 from tidemill.project.mill import Mill
 from tidemill.project.secrets import Secret
@@ -65,6 +66,18 @@ def test_an_alarm_is_told_once_again_while_it_stands_and_when_it_is_over(project
         assert said["data"]["job"] == "made"
         assert "it is broken" in said["data"]["reason"]
         assert len({json.loads(line)["data"]["alarm"] for line in project.lines("told.ndjson")}) == 1
+
+
+def test_alarms_that_somebody_tells_are_not_told_by_another_meanwhile(project: Project) -> None:
+    shop(project)
+    with project.open() as mill:
+        with mill.machine.tending:
+            fail(mill)
+            assert tend(mill.machine) == []
+        assert told(project) == []
+        assert [said["kind"] for said in tend(mill.machine)] == ["held"]
+        assert tend(mill.machine) == []
+        assert told(project) == [("held", "raised")]
 
 
 def test_every_alarm_is_a_row_of_an_asset_with_its_history(project: Project) -> None:

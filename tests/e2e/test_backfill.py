@@ -61,6 +61,28 @@ def test_what_was_skipped_at_several_times_is_all_processed(project: Project) ->
         assert rows(mill, "select count(*), min(amount), max(amount) from large") == [(10, 3, 12)]
 
 
+def test_a_backfill_publishes_nothing_that_breaks_what_the_job_asserts(project: Project) -> None:
+    project.write(
+        {
+            "tidemill.toml": ORDERS,
+            "jobs/large.sql": f"-- assert: not null customer\n{LARGE}".replace("id,", "id, customer,"),
+        }
+    )
+    with project.open() as mill:
+        mill.emit("orders", [order(3, "ada", 3)])
+        ran(mill)
+        mill.pause("large")
+        mill.emit("orders", [order(4, "bob", 4), {"id": "o5", "amount": 5}])
+        settled(mill)
+        mill.resume("large", "now")
+        ran(mill)
+        done = mill.backfill("large")
+        assert done["state"] == "failed"
+        assert '"not null customer"' in done["error"]
+        assert done["left"]
+        assert rows(mill, "select id from large") == [("o3",)]
+
+
 def test_what_came_before_a_job_with_effects_began_is_delivered_once(project: Project) -> None:
     late_comer(project)
     with project.open() as mill:

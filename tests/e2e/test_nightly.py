@@ -7,6 +7,7 @@ import pytest
 
 from tests.e2e.conftest import ORDERS, Project, ahead, alarms, order, ran, rows, until, watching
 from tidemill.project.checking import check
+from tidemill.project.nightly import reconcile_due
 
 TOTALS = (
     "-- mode: realtime\n-- reconcile: {moment}\nselect customer, sum(amount) as total from orders group by customer"
@@ -55,6 +56,16 @@ def test_it_is_served_while_somebody_works(project: Project) -> None:
     with watching(project) as mill:
         ahead(mill, DAY)
         until(lambda: rows(mill, "select equal from tidemill.reconciliations") == [(True,)])
+
+
+def test_a_moment_that_somebody_serves_is_not_served_again(project: Project) -> None:
+    shop(project)
+    with project.open() as mill:
+        ahead(mill, DAY)
+        with mill.machine.comparing:
+            assert reconcile_due(mill.machine) == []
+        assert reconcile_due(mill.machine) == ["totals"]
+        assert reconcile_due(mill.machine) == []
 
 
 COUNTED = "-- mode: realtime\nselect job, count(*) as nights from tidemill.reconciliations group by job"

@@ -354,3 +354,22 @@ def test_what_becomes_old_while_nothing_is_committed_goes_too(project: Project) 
         ahead(mill, 31 * DAY)
         watch._resync()
         assert retention(mill)["expired"] == 5
+
+
+def test_what_a_job_skipped_expires_until_its_backfill_has_begun(project: Project) -> None:
+    shop(project, large=LARGE)
+    with project.open() as mill:
+        sells(mill, 1, 3)
+        mill.pause("large")
+        sells(mill, 4, 3)
+        mill.resume("large", "now")
+        settled(mill)
+        state = mill.machine.loop.state
+        state.backfilled.add("large")  # what the loop knows while one is at work
+        assert passed(mill) == 3 + 3
+        [held] = retention(mill)["held_back"]
+        assert (held["job"], held["offset"], held["reason"]) == ("large", 3, "its backfill is not finished")
+        assert mill.backfill("large")["state"] == "finished"
+        assert rows(mill, "select count(*) from large") == [(4,)]
+        state.backfilled.discard("large")
+        assert passed(mill) == 3 + 3

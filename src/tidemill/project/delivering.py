@@ -70,7 +70,19 @@ def follow(machine: Machine, stop: threading.Event) -> None:
 
 
 def tend(machine: Machine) -> list[Said]:
-    """Take down what has been raised and resolved, and deliver what is to be told; returns what was told."""
+    """Take down what has been raised and resolved, and deliver what is to be told; returns what was told.
+
+    One at a time, for an alarm has one entry in the book: where somebody is at it, the next look makes up for this one.
+    """
+    if not machine.tending.acquire(blocking=False):
+        return []
+    try:
+        return _tended(machine)
+    finally:
+        machine.tending.release()
+
+
+def _tended(machine: Machine) -> list[Said]:
     notice(machine)
     words, now = alarm_words(machine.definitions.settings.get("alarms", {})), machine.clock.now()
     book: dict[str, Said] = machine.ledger.notes(NOTES)

@@ -264,6 +264,7 @@ class Mill(ServedMachine):
         try:
             self._watch.run(stop)
         finally:
+            stop.set()  # where following has failed, nobody else says so
             self._let_clocks_tick(False)
             for thread in others:
                 thread.join()

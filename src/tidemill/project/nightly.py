@@ -42,10 +42,18 @@ def follow(machine: Machine, stop: threading.Event) -> None:
 
 
 def reconcile_due(machine: Machine, is_stopping: Callable[[], bool] = lambda: False) -> list[str]:
-    """Compare the jobs whose moment has come; returns their names. Whoever stops does not wait for all of it."""
-    due = list(_due(machine))
-    for job in due:
-        _reconcile(machine, job, is_stopping)
+    """Compare the jobs whose moment has come; returns their names. Whoever stops does not wait for all of it.
+
+    A moment is served once: where somebody is at it, nothing is left to do.
+    """
+    if not machine.comparing.acquire(blocking=False):
+        return []
+    try:
+        due = list(_due(machine))
+        for job in due:
+            _reconcile(machine, job, is_stopping)
+    finally:
+        machine.comparing.release()
     return [job.name for job in due]
 
 

@@ -14,11 +14,12 @@ from typing import Any
 
 from tidemill.core.jobstate import Phase
 from tidemill.core.model import Asset, AssetKind, Job
-from tidemill.core.ports import Head
+from tidemill.core.ports import Head, Progress
 from tidemill.core.retention import Need, in_order, may_go
 from tidemill.project.sides import SIDE
 from tidemill.project.wiring import Machine
 from tidemill.runtime.again import Again
+from tidemill.runtime.backfill import Backfill, backfill_of
 from tidemill.runtime.retention import need_of
 
 __all__ = ["EXPIRING_MAX", "alarms_of", "expired_inputs", "forget_expired", "told"]
@@ -39,8 +40,11 @@ def _retained(machine: Machine) -> list[Asset]:
 def forget_expired(machine: Machine, most: int = EXPIRING_MAX, at_once: int = EXPIRING_AT_ONCE) -> int:
     """Forget what is older than its topic's retention and needed by nobody; returns how many events and rows went.
 
-    About `most` events of a topic go in this pass, about `at_once` in one commit.
+    About `most` events of a topic go in this pass, about `at_once` in one commit. While a definition cannot be read nothing
+    goes: what its job has not read is known to nobody.
     """
+    if machine.definitions.problems:
+        return 0
     topics = [asset for asset in machine.catalog.assets.copy().values() if asset.retention_seconds]
     return sum(_forget(machine, topic, most, at_once) for topic in topics)
 
@@ -94,6 +98,8 @@ def _needs(machine: Machine, topic: Asset) -> Iterator[Need]:
             yield need
         if job.is_outside and (left := _to_deliver_again(machine, job, topic.name)):
             yield Need(job.name, min(left), "a replay of it is not finished")
+        if skipped := _to_backfill(machine, job, topic.name, progress):
+            yield Need(job.name, min(skipped), "its backfill is not finished")
     for live, shadow in machine.beside.copy().items():
         if topic.name in shadow.inputs:
             known = progress.get(shadow.name)
@@ -112,6 +118,16 @@ def _to_deliver_again(machine: Machine, job: Job, topic: str) -> list[int]:
     going = again.progress
     left = again.left(going) if going is not None else []
     return [each.ranges[topic][0] for each in left if topic in each.ranges]
+
+
+def _to_backfill(machine: Machine, job: Job, topic: str, progress: Mapping[str, Progress]) -> list[int]:
+    """Where in a topic that begins which a backfill that has begun has not processed yet; what nobody asked for may go."""
+    name, services = job.name, machine.services
+    has_begun = name in machine.loop.state.backfilled or backfill_of(name) in progress
+    if not has_begun and machine.ledger.noted("backfill", name) is None:
+        return []
+    spans = Backfill(job, services.performer, services.outside).skipped()
+    return [span.from_ for span in spans if span.asset == topic]
 
 
 def _holders(machine: Machine, topic: Asset) -> list[dict[str, Any]]:

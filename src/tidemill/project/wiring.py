@@ -98,6 +98,10 @@ class Machine:
     forgetting: Lock = field(default_factory=Lock)
     """Held while what has expired is forgotten, and while somebody decides that it is still needed."""
     undelivered: dict[str, str] = field(default_factory=dict)
+    tending: Lock = field(default_factory=Lock)
+    """Held while alarms are taken down and told."""
+    comparing: Lock = field(default_factory=Lock)
+    """Held while reconciliations are served whose moment has come."""
     beside: dict[str, Job] = field(default_factory=dict)
 
     @property

@@ -151,7 +151,7 @@ class Backfill:
         plan = catalog.plan(job)
         excluding = {span.asset: tuple(row.rid for row in parked)}
         work = Work(job, plan, {span.asset: (span.from_, span.to)}, run, excluding=excluding)
-        written = 0
+        begun, written = {asset: transaction.head(asset).offset for asset in job.outputs}, 0
         for asset, output in catalog.engines[job.takes].compute(work, Snapshot(catalog, ledger, ledger, frozenset())):
             made = output
             if catalog.assets[asset].kind is AssetKind.TABLE:
@@ -160,6 +160,8 @@ class Backfill:
                 transaction.define(Table(asset, columns, plan.key))
             written += transaction.write(asset, made)
         write_parking(transaction, job, Parking(parked), run)
+        if job.asserts:
+            self.performer.asserted(job, run, transaction, begun)
         take_away(transaction, job, span)
         return written
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 from tidemill.core import pace
@@ -152,17 +153,28 @@ class Performer:
         with self._snapshot(job, plan, transaction, catches_up) as snapshot:
             performing = _Run(self.catalog, job, plan, start, run, transaction, snapshot, parking or Parking())
             try:
-                done = performing.perform(self._evaluate(job, transaction) if job.asserts and not is_trial else None)
+                done = performing.perform(
+                    partial(self.asserted, job, run, transaction) if job.asserts and not is_trial else None
+                )
             except Expired as error:
                 raise _in_words(error, job, plan, performing.before) from error
         self.check_cancelled(run)
         return done
 
-    def _evaluate(self, job: Job, transaction: Transaction) -> Evaluate:
-        """What computes assertions: the run's own transaction, or for rows handed over the tables store."""
+    def asserted(self, job: Job, run: str, transaction: Transaction, begun: Mapping[str, int]) -> tuple[Asserted, ...]:
+        """What is asserted of the outputs as they would be, and only warns; `begun` are their heads before the run.
+
+        Raises AssertionBroken. Computed by the run's own transaction, or for rows handed over by the tables store.
+        """
+        plan = self.catalog.plan(job)
+        columns = {asset: plan.columns or self.catalog.asset(asset).columns for asset in job.outputs}
+        columns = {asset: known for asset, known in columns.items() if known}
+        if job.home is Home.TABLES:
+            for asset, known in columns.items():
+                transaction.define(Table(asset, known, plan.key))
         store = transaction if job.home is Home.TABLES else self.stores[Home.TABLES]
         evaluate: Evaluate = store.evaluate  # type: ignore[union-attr]
-        return evaluate
+        return Asserting(job, run, transaction, evaluate, begun, columns).check()
 
     def inspect(
         self,
@@ -267,34 +279,23 @@ class _Run:
     def _heads(self) -> dict[str, Head]:
         return {asset: self.snapshot.head(asset) for asset in self.job.inputs}
 
-    def perform(self, evaluate: Evaluate | None) -> Done:
-        """All steps but the commit; with `evaluate`, what the job asserts is checked."""
+    def perform(self, asserted: Callable[[Mapping[str, int]], tuple[Asserted, ...]] | None) -> Done:
+        """All steps but the commit; with `asserted`, what the job asserts is checked."""
         self.before = before = self.transaction.progress(self.job.name)
         heads = self._heads()
         ranges = self._ranges(before, heads)
         rebuilds = self._is_rebuild(before, heads)
         whole = self._is_whole(before, heads) or self._begins_anew()
-        begun = (
-            {asset: self.transaction.head(asset).offset for asset in self.job.outputs} if evaluate is not None else {}
-        )
+        begun = {asset: self.transaction.head(asset).offset for asset in self.job.outputs} if asserted else {}
         self._open_gate()
         parked = standing(self.transaction, self.job)
         excluding = self._excluded(parked, ranges, self._tries_all(before, heads))
         rows_out = self._write(ranges, excluding, {} if whole else _by_input(parked), whole)
         write_parking(self.transaction, self.job, self.parking, self.run)
-        warned = self._asserted(evaluate, begun) if evaluate is not None else ()
+        warned = asserted(begun) if asserted is not None else ()
         progress = self._progress(before, ranges, heads, rebuilds)
         self.transaction.settle(progress, before)
         return Done(progress, {}, ranges, rows_out, len(self.parking.rows), self._skipped(ranges), warned)
-
-    def _asserted(self, evaluate: Evaluate, begun: Mapping[str, int]) -> tuple[Asserted, ...]:
-        """What is asserted of the outputs as they would be, and only warns. Raises AssertionBroken."""
-        columns = {asset: self.plan.columns or self.catalog.asset(asset).columns for asset in self.job.outputs}
-        columns = {asset: known for asset, known in columns.items() if known}
-        if self.job.home is Home.TABLES:
-            for asset, known in columns.items():
-                self.transaction.define(Table(asset, known, self.plan.key))
-        return Asserting(self.job, self.run, self.transaction, evaluate, begun, columns).check()
 
     def _open_gate(self) -> None:
         if isinstance(self.start.payload, Opening):

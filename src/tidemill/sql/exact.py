@@ -35,6 +35,8 @@ _TYPES = (
     exp.DType.DECIMAL,
 )
 _INTEGERS = tuple(kind for kind in _TYPES if kind is not exp.DType.DECIMAL)
+_DIGITS_MAX = 38
+"""Digits of a number as it is written, beyond which DuckDB takes it for floating point."""
 # What a function gives is of the kind of its arguments: these of the first, those of all.
 _LIKE_FIRST = frozenset("round abs trunc floor ceil ceiling nullif sum min max any_value first last lag lead".split())
 _LIKE_FIRST |= frozenset("first_value last_value nth_value arg_min arg_max".split())
@@ -51,9 +53,7 @@ def is_exact(expression: exp.Expr, types: tuple[exp.DType, ...] = _TYPES) -> boo
     if isinstance(expression, exp.Cast):
         return bool(expression.to.is_type(*types))
     if isinstance(expression, exp.Literal):
-        return not expression.is_string and (
-            expression.is_int or (types is _TYPES and "e" not in expression.name.lower())
-        )
+        return not expression.is_string and _is_exact_number(expression, types)
     if isinstance(expression, exp.Column):
         return _is_exact_column(expression, types)
     if isinstance(expression, exp.Dot):
@@ -68,9 +68,16 @@ def is_exact(expression: exp.Expr, types: tuple[exp.DType, ...] = _TYPES) -> boo
     )
 
 
+def _is_exact_number(literal: exp.Literal, types: tuple[exp.DType, ...]) -> bool:
+    """Whether a number as it is written is an integer or a decimal: with an exponent, or too many digits, it is neither."""
+    digits = sum(character.isdigit() for character in literal.name)
+    is_plain = "e" not in literal.name.lower() and digits <= _DIGITS_MAX
+    return is_plain and (literal.is_int or types is _TYPES)
+
+
 def _needed(expression: exp.Expr, types: tuple[exp.DType, ...]) -> tuple[exp.DType, ...]:
-    """Whole division is exact among integers; of decimals it gives floating point."""
-    return _INTEGERS if isinstance(expression, exp.IntDiv) else types
+    """Whole division and its rest are exact among integers; of decimals they may be floating point."""
+    return _INTEGERS if isinstance(expression, exp.IntDiv | exp.Mod) else types
 
 
 def _values(expression: exp.Expr) -> list[exp.Expr]:
@@ -126,6 +133,8 @@ def _is_exact_column(column: exp.Column, types: tuple[exp.DType, ...]) -> bool:
         return False
     alias = (cte if cte is not None else relation).args.get("alias")
     names = [name.name for name in alias.columns] if isinstance(alias, exp.TableAlias) else []
+    if any(operation.args.get("by_name") for operation in made.find_all(exp.SetOperation)):
+        return False  # a column's place differs from branch to branch
     branches = _branches(made)
     names = names or list(branches[0].named_selects)
     if names.count(column.name) != 1:

@@ -229,3 +229,18 @@ select auction, min(-0.0 * price) as lo, max(0.0 * score) as hi, count(distinct 
 
 -- name: group_by_all_with_having
 select category % 2 as odd, count(*) as n, max(reserve) as top from auction group by all having odd < 2 and max(id) > 3;
+
+-- name: sum_over_union_by_name
+-- rows: 1
+-- loose: s
+select sum(a) as s from (select id as a, id as b from bid union all by name select id as b, score as a from bid) u;
+
+-- name: sum_of_many_digits
+-- rows: 2
+-- loose: s
+select channel, sum(price * 3.1415926535897932384626433832795028841971) as s from bid group by channel;
+
+-- name: sum_of_rests_of_decimals
+-- rows: 2
+-- loose: s
+select channel, sum(price % 0.333) as s from bid group by channel;
