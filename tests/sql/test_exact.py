@@ -29,7 +29,7 @@ case when i > 1 then 1.5 else 0 end; (f > 1)::int; t::decimal(10,2); f::decimal(
 extract(year from ts); epoch_ms(ts); date_diff('day', ts, ts); s.n; x.d; x.i + 1; (select max(d) from a); n.e; w.n""".replace(
     "\n", ";"
 )
-FLOATING = """f; r; u; 1e3; 0.1e0; i / 2; d / 2; d // 2; d % 1.5; f // 2; -f; i ** 2; i * 2e0; d + f; abs(f); round(f, 2); trunc(f)
+FLOATING = """f; r; u; 1e3; 0.1e0; i / 2; d / 2; d // 2; f // 2; -f; i ** 2; i * 2e0; d + f; abs(f); round(f, 2); trunc(f)
 greatest(i, f); least(d, f); coalesce(f, 0); if(i > 1, f, 0); case when i > 1 then d else f end; t::double
 try_cast(t as float); l[1]; list_sum(l); list_max(l); list_extract(l, 1); s.x; s['x']; m['k']; epoch(ts)
 extract(epoch from ts); date_part('epoch', ts); even(f); fmod(f, 2); add(i, f); subtract(f, 1); sqrt(i); pi(); ln(d)
