@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
@@ -163,6 +164,30 @@ def test_a_second_command_asks_the_first(flights: Project) -> None:
             assert second.wait(60) == 0
             assert first.wait(60) == 0
     assert flights("query", "select count(*) as n from slow", "--json").json == [{"n": 2}]
+
+
+OWNS_FOR_A_MOMENT = """
+import sys, threading
+from pathlib import Path
+from tidemill.cli import connect
+from tidemill.cli.settings import Settings
+from tidemill.project.owner import acquire
+
+settings = Settings(project=sys.argv[1])
+owner = acquire(settings.folder, command="run")
+with connect.own(settings, owner, mode="command", answers=False) as mill:
+    answering = connect.Answering(owner, mill, after_seconds=0.0)
+    threading.Event().wait(0.02)
+    answering.stop()
+"""
+
+
+def test_a_command_that_ends_while_its_server_is_loaded_lets_everything_go(flights: Project) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OWNS_FOR_A_MOMENT, str(flights.folder)], capture_output=True, text=True, timeout=60,
+        check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
 
 
 def test_who_must_own_names_the_owner(flights: Project) -> None:

@@ -70,7 +70,6 @@ class Answering:
     def __init__(self, owner: Owner, operations: Operations, after_seconds: float = ANSWER_AFTER_SECONDS) -> None:
         self._owner = owner
         self._operations = operations
-        self._changing = threading.Lock()
         self._server: Any = None
         self._is_over = False
         self._timer = threading.Timer(after_seconds, self._begin)
@@ -80,16 +79,21 @@ class Answering:
     def _begin(self) -> None:
         create_app = late("tidemill.server.app:create_app")
         local_server = late("tidemill.server.local:LocalServer")
-        with self._changing, suppress(TidemillError):  # without an address others wait for the lock
-            if not self._is_over:
-                self._server = local_server(create_app(self._operations, token=self._owner.token)).start()
-                self._owner.announce(self._server.address)
+        if self._is_over:
+            return
+        with suppress(TidemillError):  # without an address others wait for the lock
+            self._server = local_server(create_app(self._operations, token=self._owner.token)).start()
+            self._owner.announce(self._server.address)
 
     def stop(self, *, at_once: bool = False) -> None:
-        """Take no more questions, and answer those that were asked (unless `at_once`)."""
+        """Take no more questions, and answer those that were asked (unless `at_once`).
+
+        Waits for a server that is still being loaded: a thread that the end of the process meets there keeps the
+        project's stores from going.
+        """
+        self._is_over = True
         self._timer.cancel()
-        with self._changing:
-            self._is_over = True
-            if self._server:
-                self._owner.hide()
-                self._server.stop(at_once=at_once)
+        self._timer.join()
+        if self._server:
+            self._owner.hide()
+            self._server.stop(at_once=at_once)
