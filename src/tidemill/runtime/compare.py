@@ -6,7 +6,8 @@ Rules of this file:
   * values are compared as the store compares them: NULL is NULL, NaN is NaN, in the live table's own types.
 
 Theory of operation. One statement: both sides with weights +1 and -1, summed over equal rows; what does not cancel is
-grouped by key. It needs no order and no identity of rows, so it also finds rows that came by hand.
+grouped by key, whose text is made only for what is left. It needs no order and no identity of rows, so it also finds rows
+that came by hand.
 """
 
 from __future__ import annotations
@@ -96,18 +97,20 @@ def _text(sides: Sides, wanted: str, most: int) -> str:
     typed = ", ".join(f"CAST({quoted(c.name)} AS {c.type}) AS {quoted(c.name)}" for c in sides.columns)
     exact = [column.name for column in sides.columns if not (sides.tolerance and _is_float(column))]
     pair = key_identity(exact if sides.key is None else sides.key) if exact or sides.key else "''"
-    live_pair, wanted_pair = (RID, sides.by_identity) if sides.by_identity else (pair, pair)
+    live_own, wanted_own = (f", {RID} AS _pair", f", {sides.by_identity} AS _pair") if sides.by_identity else ("", "")
+    pairing = "_pair" if sides.by_identity else f"{pair} AS _pair"
     shown = ", ".join(f"{name} := {name}" for name in names) or "nothing := NULL"
     sides_of = (
-        f"SELECT {typed}, {wanted_pair} AS _pair, 1 AS {WEIGHT} FROM {wanted} "
-        f"UNION ALL SELECT {', '.join(names)}, {live_pair} AS _pair, -1 FROM {quoted(f'@input:{LIVE}')}"
+        f"SELECT {typed}{wanted_own}, 1 AS {WEIGHT} FROM {wanted} "
+        f"UNION ALL SELECT {', '.join(names)}{live_own}, -1 FROM {quoted(f'@input:{LIVE}')}"
     )
-    lines = f"SELECT {', '.join([*names, '_pair'])}, sum({WEIGHT}) AS {WEIGHT} FROM ({sides_of}) GROUP BY ALL"
+    same = [*names, "_pair"] if sides.by_identity else names
+    lines = f"SELECT {', '.join([*same, f'sum({WEIGHT}) AS {WEIGHT}'])} FROM ({sides_of}) GROUP BY ALL"
     pairs = (
         f"SELECT _pair, coalesce(sum({WEIGHT}) FILTER ({WEIGHT} > 0), 0)::BIGINT AS _more, "
         f"coalesce(-sum({WEIGHT}) FILTER ({WEIGHT} < 0), 0)::BIGINT AS _less, "
         f"any_value(_row) FILTER ({WEIGHT} > 0) AS expected, any_value(_row) FILTER ({WEIGHT} < 0) AS live "
-        f"FROM (SELECT *, struct_pack({shown}) AS _row FROM ({lines}) WHERE {WEIGHT} <> 0) GROUP BY _pair"
+        f"FROM (SELECT {pairing}, {WEIGHT}, struct_pack({shown}) AS _row FROM ({lines}) WHERE {WEIGHT} <> 0) GROUP BY _pair"
     )
     return (
         f"WITH _pairs AS MATERIALIZED (SELECT * FROM ({pairs}){_apart(sides)}) SELECT "
