@@ -215,6 +215,24 @@ def test_a_store_evaluates_rows_handed_over(store: DuckDBStore) -> None:
     assert store.evaluate(statement).to_pylist() == [{"n": 3}]
 
 
+AS_FEW = {
+    "every plain type": "SELECT true AS a, 1::TINYINT AS b, 2::SMALLINT AS c, 3 AS d, 4::BIGINT AS e, 5::HUGEINT AS f, "
+    "-0.0::DOUBLE AS g, 'x' || chr(0) AS h",
+    "NULLs": "SELECT NULL::BIGINT AS a, NULL::HUGEINT AS b, NULL::VARCHAR AS c",
+    "no rows": "SELECT 1::BIGINT AS a, 'x' AS b WHERE false",
+    "more digits than Arrow's decimals": "SELECT (-170141183460469231731687303715884105727)::HUGEINT AS a, 1::HUGEINT AS b",
+    "types by way of Arrow": "SELECT TIMESTAMP 'infinity' AS a, DATE '9999-12-31' + 1 AS b, 1.25::DECIMAL(4, 2) AS c",
+    **{f"{n} rows": f"SELECT i, 'n' || i AS b FROM range({n}) AS r(i) ORDER BY i" for n in (32, 33, 34, 5000)},
+}
+
+
+@pytest.mark.parametrize("sql", AS_FEW.values(), ids=AS_FEW)
+def test_few_rows_are_what_an_export_to_arrow_gives(sql: str) -> None:
+    with duckdb.connect() as connection:
+        exported = connection.sql(sql).to_arrow_table()
+        assert Session(connection).few(sql).equals(exported)
+
+
 def test_a_description_has_the_exact_types(store: DuckDBStore) -> None:
     shapes = {"t": (Column("a", "integer"), Column("d", "decimal(9,2)")), "u": (Column("s", "varchar"),)}
     sql = """SELECT a, sum(a) AS total, avg(d) AS mean, [s] AS l, 'x'::ENUM('X', 'x') AS e, count(*) AS n

@@ -51,6 +51,20 @@ DISABLED_OPTIMIZERS = "window_self_join"
 STREAMED_BYTES = 32 * 1024 * 1024
 """Rows handed over that take more memory than this are streamed."""
 
+_FIRST_ROWS = 33
+"""Rows that `few` reads as Python values."""
+_PLAIN = {
+    "BOOLEAN": pa.bool_(),
+    "TINYINT": pa.int8(),
+    "SMALLINT": pa.int16(),
+    "INTEGER": pa.int32(),
+    "BIGINT": pa.int64(),
+    "HUGEINT": pa.decimal128(38, 0),
+    "DOUBLE": pa.float64(),
+    "VARCHAR": pa.string(),
+}
+"""The types whose values are the same by way of Python, and what they are in Arrow (a moment beyond Python's calendar is not)."""
+
 _FULL = re.compile(r"no space left|disk (is )?full|disk quota|ENOSPC|could not write all bytes", re.IGNORECASE)
 _MENDS = {
     StorageFull: "free some room; the state is valid and the work goes on by itself",
@@ -142,9 +156,27 @@ class Session:
             return self._connection.sql(sql).to_arrow_table()
 
     def few(self, sql: str) -> Any:
-        """The rows of a query that gives few: planned once, where `arrow` plans twice, and copied once more."""
+        """The rows of a query that gives few: planned once, where `arrow` plans twice, and copied once more.
+
+        The first rows are taken as Python's own values where nothing can be lost by that: to begin an export to Arrow
+        takes longer than to read one row.
+        """
         with translating():
-            return self._connection.execute(sql).to_arrow_table()
+            self._connection.execute(sql)
+            described = self._connection.description or []
+            types = [_PLAIN.get(str(column[1])) for column in described]
+            if not all(types):
+                return self._connection.to_arrow_table()
+            first = self._connection.fetchmany(_FIRST_ROWS)
+            rest = self._connection.to_arrow_table() if len(first) == _FIRST_ROWS else None
+        columns = zip(*first, strict=True) if first else [()] * len(types)
+        try:
+            arrays = [pa.array(values, kind) for values, kind in zip(columns, types, strict=True)]
+        except pa.ArrowInvalid:  # an integer of more digits than Arrow's decimals have: DuckDB exports it all the same
+            with translating():
+                return self._connection.execute(sql).to_arrow_table()
+        rows = pa.Table.from_arrays(arrays, names=[column[0] for column in described])
+        return rows if rest is None else pa.concat_tables([rows, rest])
 
     def shape(self, sql: str) -> list[tuple[str, str]]:
         """The columns of a query, as names and type names, without running it."""
