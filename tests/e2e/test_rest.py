@@ -1,7 +1,9 @@
-"""A project that rests costs nothing that grows: what did not change is not planned, read or trimmed."""
+"""A project that rests costs nothing that grows, and following it ends whole: what did not change is not planned, read or trimmed."""
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.e2e.conftest import ORDERS, Project, alarms, order, ran, until, watching
@@ -71,3 +73,24 @@ def test_a_definition_that_vanishes_while_it_is_read_does_not_end_the_watching(p
         gone.unlink()
         project.write({"jobs/n.sql": "-- mode: realtime\nselect count(*) + 5 n from orders"})
         eventually(mill, "select n from n", [(6,)])
+
+
+class Failing(threading.Event):
+    """Fails whoever follows files and asks whether to stop; the others go on until it is set."""
+
+    def is_set(self) -> bool:
+        if threading.current_thread().name.startswith("following") and not super().is_set():
+            raise RuntimeError("following failed")
+        return super().is_set()
+
+
+def test_following_that_fails_says_so_and_leaves_nobody_behind(project: Project) -> None:
+    project.write({"tidemill.toml": ORDERS, **JOBS})
+    stop = Failing()
+    with project.open() as mill, ThreadPoolExecutor(1, thread_name_prefix="following") as threads:
+        followed = threads.submit(mill.watch, stop)
+        try:
+            assert str(followed.exception(20)) == "following failed"
+        finally:
+            stop.set()
+        assert not {thread.name for thread in threading.enumerate()} & {"tidemill-nights", "tidemill-alarms"}
