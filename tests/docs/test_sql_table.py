@@ -169,6 +169,11 @@ QUERIES: Mapping[str, list[tuple[str, str]]] = {
         ),
     ],
     "`columns('...')` beside other clauses": [(WHOLE, "select distinct columns('i.*') from orders")],
+    "COLLATE in a key, in what is shown, in a join": [
+        (REFUSED, "select region collate nocase as r, count(*) as n from orders group by 1"),
+        (REFUSED, "select id, region collate nocase as r from orders"),
+        (REFUSED, "select o.id from orders o join customers c on o.customer collate nocase = c.customer"),
+    ],
     "random(), now(), LIMIT without ORDER BY, SAMPLE, POSITIONAL and NATURAL JOIN": [
         (REFUSED, query)
         for query in (

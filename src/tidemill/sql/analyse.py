@@ -28,7 +28,7 @@ from tidemill.sql.scope import binding
 __all__ = ["ANALYSIS_VERSION", "Query", "analyse", "analyse_tree"]
 
 # Changes when the meaning of a stored Query changes: a cache written by another version is parsed anew.
-ANALYSIS_VERSION = f"3/{PARSER_VERSION}"
+ANALYSIS_VERSION = f"4/{PARSER_VERSION}"
 
 _FILE_LIKE = re.compile(r"[/\\*]|://|\.(csv|tsv|json|ndjson|jsonl|parquet|xlsx|arrow|db|duckdb|gz|zst)$", re.IGNORECASE)
 

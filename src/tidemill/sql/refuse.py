@@ -5,6 +5,8 @@ Rules of this file:
   * time comes from the event, or from a clock asset that ticks: a query that asks the wall clock has another answer
     in a nightly run than in a realtime run, so nothing could ever reconcile it;
   * order comes from ORDER BY: rows of a table have none, so `first(x)` or LIMIT alone pick by accident;
+  * a collation makes different texts equal, and clings to what is made of its value: of a group of such texts the one
+    that came first would stand for all. It orders, and compares with what is written in the query, and nothing else;
   * each check looks at one node and needs no schema: the walk that finds the inputs runs them on the way.
 """
 
@@ -47,6 +49,8 @@ _BY_PLACE = frozenset("first_value last_value nth_value".split())
 # Functions that put a list in order: below them, the order in which it was gathered cannot be seen.
 _SORTERS = frozenset("list_sort array_sort list_reverse_sort array_reverse_sort sort_array len array_length".split())
 
+_COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between, exp.In)
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -63,7 +67,9 @@ class Refusal:
 
 def refusal_of(node: exp.Expr, line: int = 1) -> Refusal | None:
     """The refusal that this one node deserves, or None. `line` is the file's line on which the text starts."""
-    if isinstance(node, exp.Func):
+    if isinstance(node, exp.Collate):
+        found = _collation(node)
+    elif isinstance(node, exp.Func):
         found = _function(node)
     elif isinstance(node, exp.Query):
         found = _query(node)
@@ -136,6 +142,24 @@ def _query(node: exp.Query) -> tuple[str, str] | None:
     if isinstance(distinct, exp.Distinct) and distinct.args.get("on") and not arguments.get("order"):
         return "DISTINCT ON without ORDER BY picks rows by accident", "add an ORDER BY that says which row is kept"
     return None
+
+
+def _collation(node: exp.Collate) -> tuple[str, str] | None:
+    """Fine as a key of ORDER BY, and beside constants in a comparison: neither shows the collated value."""
+    value: exp.Expr = node
+    while isinstance(value.parent, exp.Paren):
+        value = value.parent
+    around = value.parent
+    if isinstance(around, exp.Ordered):
+        return None
+    if isinstance(around, _COMPARISONS):
+        others = [part for part in around.iter_expressions() if part is not value]
+        if not any(part.find(exp.Column, exp.Query) for part in others):
+            return None
+    return (
+        "COLLATE outside of ORDER BY makes different texts equal, and the order of the rows would say which one is shown",
+        f"make the texts equal yourself: lower({_argument(node)}) for NOCASE, strip_accents(...) for NOACCENT",
+    )
 
 
 def _join(node: exp.Join) -> tuple[str, str] | None:
