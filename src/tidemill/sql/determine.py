@@ -4,7 +4,8 @@ Rules of this file:
   * floating-point sums depend on their order, so aggregates that add in floating point get ORDER BY their arguments;
     sums of integers and decimals are exact and stay untouched;
   * an aggregate that picks or gathers gets its own arguments as the last sort keys, so that ties are between equals;
-  * of values that are equal and are written in several ways (0.0 and -0.0) one stands for all (spelling.py);
+  * of values that are equal and are written in several ways (0.0 and -0.0) one stands for all, and where each is shown,
+    a last sort key tells them apart (spelling.py);
   * an average of exact numbers is their sum divided by their count, as it is kept by who adds to it;
   * ORDER BY .. LIMIT gets all output columns as tie breakers;
   * row_number and its kin, and ROWS frames, get the other columns of the row as tie breakers. rank, dense_rank and
@@ -27,9 +28,9 @@ from sqlglot.optimizer.scope import Scope, traverse_scope
 from sqlglot.schema import MappingSchema
 
 from tidemill.sql.exact import is_exact
-from tidemill.sql.functions import INEXACT, ORDER_BOUND, ORDERED_BY_ARGUMENT, name_of
+from tidemill.sql.functions import INEXACT, ORDER_BOUND, ORDERED_BY_ARGUMENT, SORTERS, name_of
 from tidemill.sql.keys import is_aggregate
-from tidemill.sql.spelling import spell_equal_values
+from tidemill.sql.spelling import spell_equal_values, telling_apart
 
 __all__ = ["determine", "has_total_order"]
 
@@ -61,8 +62,8 @@ def determine(tree: exp.Query, schema: MappingSchema | None, *, keeps_order: boo
     if schema is not None:
         for average in list(tree.find_all(exp.Avg)):
             _split_average(average)
-    for query in tree.find_all(exp.Query):
-        _break_limit_ties(query)
+    for query in list(tree.find_all(exp.Query)):
+        _break_limit_ties(query, is_resolved=schema is not None)
     return tree
 
 
@@ -148,21 +149,26 @@ def _row_columns(scope: Scope, schema: MappingSchema) -> list[exp.Expr]:
     group = scope.expression.args.get("group")
     if group is not None:
         return list(group.expressions)
-    return [
-        exp.column(column, table=name, quoted=True)
-        for name, (node, source) in scope.selected_sources.items()
-        for column in _source_columns(node, source, schema)
-    ]
+    found: list[exp.Expr] = []
+    for name, (node, source) in scope.selected_sources.items():
+        for column, kind in _source_columns(node, source, schema):
+            found.append(exp.column(column, table=name, quoted=True))
+            found[-1].type = kind
+    return found
 
 
-def _source_columns(node: exp.Expr, source: exp.Expr | Scope, schema: MappingSchema) -> Iterable[str]:
+def _source_columns(
+    node: exp.Expr, source: exp.Expr | Scope, schema: MappingSchema
+) -> Iterable[tuple[str, exp.DataType | None]]:
+    """The columns that a relation shows, with their types as far as they are known."""
+    if isinstance(source, exp.Table):
+        return [(name, schema.get_column_type(source, name)) for name in schema.column_names(source)]
+    query = source.expression if isinstance(source, Scope) else None
+    shown = [(part.alias_or_name, part.type) for part in query.selects] if isinstance(query, exp.Query) else []
     alias = node.args.get("alias")
-    if alias is not None and alias.args.get("columns"):
-        return [column.name for column in alias.columns]
-    if isinstance(source, Scope):
-        query = source.expression
-        return query.named_selects if isinstance(query, exp.Query) else ()
-    return schema.column_names(source) if isinstance(source, exp.Table) else ()
+    renamed = [column.name for column in alias.columns] if alias is not None and alias.args.get("columns") else []
+    kinds = [kind for _, kind in shown] if len(shown) >= len(renamed) else [None] * len(renamed)
+    return [*zip(renamed, kinds, strict=False)] if renamed else shown
 
 
 def has_total_order(window: exp.Window) -> bool:
@@ -179,7 +185,9 @@ def _break_ties(window: exp.Window, rest: list[exp.Expr]) -> None:
         function = function.this
     name = name_of(function)
     if has_total_order(window):
-        window.set("order", _extended(window.args.get("order"), rest))
+        order = _extended(window.args.get("order"), rest)
+        window.set("order", order)
+        _tell_apart(order)
     elif name in _BY_POSITION and isinstance(function, exp.Func):
         _order_inside(function, [*_keys(window.args.get("order")), *rest])
 
@@ -200,7 +208,16 @@ def _extended(order: exp.Expr | None, rest: Iterable[exp.Expr]) -> exp.Order:
     return exp.Order(expressions=keys)
 
 
-def _order_inside(function: exp.Func, keys: Iterable[exp.Expr]) -> None:
+def _tell_apart(order: exp.Order) -> None:
+    """Let keys that are equal and are written in several ways have an order too. `order` is in its place."""
+    present = {key.this for key in order.expressions if isinstance(key, exp.Ordered)}
+    for key in [key.this for key in order.expressions if isinstance(key, exp.Ordered)]:
+        apart = telling_apart(key)
+        if apart is not None and apart not in present:
+            order.append("expressions", exp.Ordered(this=apart))
+
+
+def _order_inside(function: exp.Func, keys: Iterable[exp.Expr], *, is_typed: bool = True) -> None:
     """Put (or extend) an ORDER BY inside a function call: f(x, y order by ...)."""
     carrier = _order_carrier(function)
     if carrier is None:
@@ -210,6 +227,8 @@ def _order_inside(function: exp.Func, keys: Iterable[exp.Expr]) -> None:
     slot, index = carrier.arg_key, carrier.index
     order.set("this", (carrier.this if is_ordered else carrier).copy())
     function.set(str(slot), order, index)
+    if is_typed:
+        _tell_apart(order)
 
 
 def _order_carrier(function: exp.Func) -> exp.Expr | None:
@@ -227,9 +246,13 @@ def _order_aggregate(node: exp.Func, *, is_resolved: bool) -> None:
         arguments = _arguments(node)
         is_exact_sum = not is_resolved or all(is_exact(argument) for argument in arguments)
         if not is_exact_sum and not _is_in_rows_frame(node):
-            _order_inside(node, _sortable(arguments))
-    elif name in INEXACT or name in ORDERED_BY_ARGUMENT or (name in ORDER_BOUND and node.find(exp.Order)):
-        _order_inside(node, _sortable(_arguments(node)))
+            _order_inside(node, _sortable(arguments), is_typed=is_resolved)
+    elif name in INEXACT or name in ORDERED_BY_ARGUMENT or (name in ORDER_BOUND and _has_order(node)):
+        _order_inside(node, _sortable(_arguments(node)), is_typed=is_resolved)
+
+
+def _has_order(node: exp.Func) -> bool:
+    return node.find(exp.Order) is not None or (isinstance(node.parent, exp.Func) and name_of(node.parent) in SORTERS)
 
 
 def _split_average(node: exp.Avg) -> None:
@@ -277,7 +300,7 @@ def _sortable(arguments: list[exp.Expr]) -> list[exp.Expr]:
     return found or [exp.Is(this=argument.copy(), expression=exp.null()) for argument in arguments[:1]]
 
 
-def _break_limit_ties(query: exp.Query) -> None:
+def _break_limit_ties(query: exp.Query, *, is_resolved: bool) -> None:
     arguments = query.args
     order = arguments.get("order")
     if order is None:
@@ -289,7 +312,33 @@ def _break_limit_ties(query: exp.Query) -> None:
         exp.Literal.number(place) if names.count(name) > 1 else exp.column(name, quoted=True)
         for place, name in enumerate(names, start=1)
     ]
-    query.set("order", _extended(_order_by_all(order, outputs), outputs))
+    apart = _apart(query, outputs) if is_resolved else []
+    query.set("order", _extended(_order_by_all(order, outputs), [*outputs, *apart]))
+
+
+def _apart(query: exp.Query, outputs: list[exp.Expr]) -> list[exp.Expr]:
+    """What tells equal values of the outputs apart. An expression in ORDER BY sees the columns of FROM, so it repeats what
+    the output shows; that of a set operation sees its outputs."""
+    if isinstance(query, exp.SetOperation):
+        shown = zip(*(branch.selects for branch in _branches(query)), strict=False)
+        is_told = [any(telling_apart(part.unalias()) for part in parts) for parts in shown]
+        named = zip(outputs, is_told, strict=False)
+        return [
+            exp.cast(column, "varchar", dialect="duckdb")
+            for column, is_one in named
+            if is_one and isinstance(column, exp.Column)
+        ]
+    distinct = query.args.get("distinct")
+    if isinstance(distinct, exp.Distinct) and not distinct.args.get("on"):
+        return []
+    plain = [part.unalias() for part in query.selects if not part.find(exp.Query, exp.Unnest, exp.Explode)]
+    return [apart for part in plain if (apart := telling_apart(part)) is not None]
+
+
+def _branches(query: exp.Query) -> list[exp.Query]:
+    if isinstance(query, exp.SetOperation):
+        return [*_branches(query.this), *_branches(query.expression)]
+    return _branches(query.this) if isinstance(query, exp.Subquery) else [query]
 
 
 def _order_by_all(order: exp.Order, outputs: list[exp.Expr]) -> exp.Order:

@@ -17,8 +17,10 @@ __all__ = [
     "INEXACT",
     "INEXACT_MACROS",
     "LISTS",
+    "ONE_FOR_ALL",
     "ORDERED_BY_ARGUMENT",
     "ORDER_BOUND",
+    "SORTERS",
     "VOLATILE",
     "name_of",
     "told_name",
@@ -56,6 +58,17 @@ ORDER_BOUND: frozenset[str] = frozenset(
 ORDERED_BY_ARGUMENT: frozenset[str] = frozenset(
     """arg_max arg_min argmax argmin max_by min_by arg_max_null arg_min_null arg_max_nulls_last
     arg_min_nulls_last approx_top_k""".split()
+)
+
+# Aggregates that show one value for all those of the group that are equal to it.
+ONE_FOR_ALL: frozenset[str] = frozenset(
+    """min max median mad mode quantile quantile_cont quantile_disc percentile_cont percentile_disc histogram
+    histogram_exact approx_top_k approx_quantile""".split()
+)
+
+# Functions that put a list in order: below them, the order in which it was gathered is seen in equal elements only.
+SORTERS: frozenset[str] = frozenset(
+    "list_sort array_sort list_reverse_sort array_reverse_sort sort_array list_grade_up array_grade_up".split()
 )
 
 # Macros of DuckDB that add in floating point inside, where no ORDER BY can reach (value: what to write instead).

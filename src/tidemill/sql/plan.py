@@ -38,7 +38,7 @@ from tidemill.sql.views import expand
 __all__ = ["PLAN_VERSION", "SqlPlan", "plan"]
 
 # Changes when the same SQL would give another plan: a cache written by another version is planned anew.
-PLAN_VERSION = f"4/{PARSER_VERSION}"
+PLAN_VERSION = f"5/{PARSER_VERSION}"
 
 Kind = Literal["rowwise", "incremental", "recompute"]
 
