@@ -3,15 +3,17 @@
 Rules of this file:
   * the values are in the text: columns that follow from the rows could not be a table's, and are refused with the mend;
   * the columns have DuckDB's names: the value, and the aggregate's alias where it has one;
+  * a value is compared as a text, as DuckDB does: the number 1 is in `in ('1')`, and 1.00 of a decimal is not in `in (1)`;
   * `FROM t PIVOT (...)` without GROUP BY is left to the resolver, which knows the columns of `t`.
 
-Theory: `PIVOT t ON k IN ('a', 'b') USING sum(x) AS s GROUP BY g` is `SELECT g, sum(x) FILTER (WHERE k = 'a') AS a_s, ...
-GROUP BY g`: groups without any of the values are there in both.
+Theory: `PIVOT t ON k IN ('a', 'b') USING sum(x) AS s GROUP BY g` is
+`SELECT g, sum(x) FILTER (WHERE k::varchar = 'a') AS a_s, ... GROUP BY g`: groups without any of the values are there in both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain, count
 
 from sqlglot import exp
 
@@ -80,22 +82,30 @@ class _Writer:
             )
         on = fields[0].this
         shown: list[exp.Expr] = [key.copy() for key in keys]
+        taken = {key.alias_or_name.lower() for key in keys}
         for name, value in self._values(fields[0].expressions):
             for aggregate in aggregates:
-                made = self._filtered(aggregate.unalias().copy(), exp.EQ(this=on.copy(), expression=value.copy()))
-                shown.append(exp.alias_(made, self._name(name, aggregate, len(aggregates)), quoted=True))
+                made = self._filtered(aggregate.unalias().copy(), _is_of(on, value))
+                column = _free(self._name(name, aggregate, len(aggregates)), taken)
+                shown.append(exp.alias_(made, column, quoted=True))
         select = exp.Select(expressions=shown, from_=exp.From(this=source.copy()))
         if keys:
             select.set("group", exp.Group(expressions=[key.copy() for key in keys]))
         return select
 
     def _values(self, values: list[exp.Expr]) -> Iterator[tuple[str, exp.Expr]]:
+        """The values with the names of their columns."""
+        seen: set[exp.Expr] = set()
         for value in values:
             bare = value.this if isinstance(value, exp.PivotAlias | exp.Alias) else value
-            if not isinstance(bare, exp.Literal):
+            has_exponent = isinstance(bare, exp.Literal) and not bare.is_string and "e" in bare.name.lower()
+            if not isinstance(bare, exp.Literal | exp.Boolean) or has_exponent:
                 raise self._refused("the values of this PIVOT are no plain texts or numbers", _MEND)
-            named = value.args["alias"].name if bare is not value else bare.name
-            yield named, bare
+            own = bare.sql().lower() if isinstance(bare, exp.Boolean) else bare.name
+            if bare in seen:
+                raise self._refused(f"the value {own!r} stands twice in this PIVOT", "write it once")
+            seen.add(bare)
+            yield (value.args["alias"].name if bare is not value else own) or "''", bare
 
     def _filtered(self, aggregate: exp.Expr, condition: exp.Expr) -> exp.Expr:
         """The aggregate over the rows of one value."""
@@ -107,10 +117,10 @@ class _Writer:
         made: exp.Expr = holder.this
         return made
 
-    def _name(self, value: str, aggregate: exp.Expr, count: int) -> str:
+    def _name(self, value: str, aggregate: exp.Expr, aggregates: int) -> str:
         if isinstance(aggregate, exp.Alias):
             return f"{value}_{aggregate.alias}"
-        if count > 1:
+        if aggregates > 1:
             text = aggregate.sql(dialect="duckdb")
             raise self._refused("an aggregate of a PIVOT has no name", f"give it one: {text} as name")
         return value
@@ -134,3 +144,20 @@ class _Writer:
 
     def _refused(self, message: str, mend: str) -> DefinitionError:
         return DefinitionError(message, place=f"{self._place}:{line_of(self._pivot, self._line)}", mend=mend)
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """A name of a column, with the number that DuckDB gives it where another one has it."""
+    found = next(one for one in chain([name], (f"{name}_{n}" for n in count(1))) if one.lower() not in taken)
+    taken.add(found.lower())
+    return found
+
+
+def _is_of(on: exp.Expr, value: exp.Expr) -> exp.Expr:
+    """Whether a row is one of a value."""
+    text: exp.Expr = value.copy() if value.is_string else _as_text(value)
+    return exp.EQ(this=_as_text(on), expression=text)
+
+
+def _as_text(value: exp.Expr) -> exp.Expr:
+    return exp.cast(value.copy(), "varchar", dialect="duckdb")
