@@ -177,6 +177,125 @@ def test_what_was_not_taken_is_told_again_under_the_same_id_and_stands_as_an_ala
         assert heard[0][0]["webhook-id"] == heard[1][0]["webhook-id"]
 
 
+BOTH = """
+[alarms]
+command = ["python", "-c", "import sys; open('told.ndjson', 'a').write(sys.stdin.read() + chr(10))"]
+url = "{url}"
+secret = "${{ALARM_SECRET}}"
+"""
+
+
+def states(heard: list[tuple[dict[str, str], bytes]]) -> list[tuple[str, str]]:
+    """What a receiver was told, in order."""
+    said = [json.loads(body)["data"] for _, body in heard]
+    return [(each["kind"], each["state"]) for each in said]
+
+
+def test_who_was_told_is_not_told_again_because_another_receiver_fails(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALARM_SECRET", SECRET)
+    with receiver(500, 500, 500) as (url, heard):
+        shop(project, BOTH.format(url=url))
+        with project.open() as mill:
+            fail(mill)
+            for _ in range(4):
+                ahead(mill, 60.0)
+                tend(mill.machine)
+        assert states(heard) == [("held", "raised")] * 4
+        assert len({headers["webhook-id"] for headers, _ in heard}) == 1
+        assert told(project) == [("held", "raised"), ("undelivered", "raised"), ("undelivered", "resolved")]
+
+
+def test_a_receiver_that_fails_rests_longer_and_longer(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALARM_SECRET", SECRET)
+    with receiver(*[500] * 9) as (url, heard):
+        shop(project, f'[alarms]\nurl = "{url}"\nsecret = "${{ALARM_SECRET}}"\n')
+        with project.open() as mill:
+            fail(mill)
+            for _ in range(16):
+                ahead(mill, 1.0)
+                tend(mill.machine)
+        assert len(heard) == 4, "at once, then after 4 s and after 8 s more"
+
+
+def test_all_that_happened_while_a_receiver_failed_is_told_in_order(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alarm that was raised anew before its end was told: the end is told all the same."""
+    monkeypatch.setenv("ALARM_SECRET", SECRET)
+    with receiver(204, 500, 500) as (url, heard):
+        shop(project, f'[alarms]\nurl = "{url}"\nsecret = "${{ALARM_SECRET}}"\n')
+        with project.open() as mill:
+            fail(mill)
+        project.write({"jobs/made.sql": GOOD})
+        project.run()
+        project.write({"jobs/made.sql": BROKEN})
+        with project.open() as mill:
+            fail(mill, 2)
+            ahead(mill, HOUR)
+            tend(mill.machine)
+        last = [(headers["webhook-id"], state) for (headers, _), state in zip(heard, states(heard), strict=True)]
+        assert [state for _, state in dict(last).items()] == [
+            ("held", "raised"),
+            ("held", "resolved"),
+            ("held", "raised"),
+        ]
+        assert len({json.loads(body)["data"]["alarm"] for _, body in heard}) == 2
+
+
+HANGS = """
+[alarms]
+command = ["python", "-c", "import time; open('began', 'w'); time.sleep(600)"]
+"""
+
+
+def test_who_stops_waits_for_no_receiver_and_it_is_told_later(project: Project) -> None:
+    shop(project, HANGS)
+    with project.open() as mill:
+        stop = threading.Event()
+        with mill.machine.tending:
+            fail(mill)
+        tending = threading.Thread(target=tend, args=(mill.machine, stop))
+        tending.start()
+        until((project.folder / "began").exists)
+        stop.set()
+        tending.join(3.0)
+        assert not tending.is_alive(), "fifteen seconds were waited for"
+    shop(project)
+    project.run()
+    assert told(project) == [("held", "raised")]
+
+
+def test_a_receiver_that_hangs_delays_one_run_and_not_the_next(
+    project: Project,
+) -> None:
+    slow = HANGS.replace("sleep(600)", "sleep(1.1); raise SystemExit(1)")
+    shop(project, slow)
+    with project.open() as mill:
+        fail(mill)
+        assert any("alarms could not be delivered to the command" in reason for reason in alarms(mill))
+    project.remove("began")
+    with project.open() as mill:
+        ran(mill)
+        assert not (project.folder / "began").exists()
+        assert any("alarms could not be delivered to the command" in reason for reason in alarms(mill))
+        ahead(mill, HOUR)
+        ran(mill)
+        assert (project.folder / "began").exists()
+
+
+def test_an_alarm_about_an_asset_names_it(project: Project) -> None:
+    project.write(
+        {"tidemill.toml": ORDERS.replace('kind = "topic"', 'kind = "topic"\nfreshness = "1h"'), "jobs/made.sql": GOOD}
+    )
+    with project.open() as mill:
+        fail(mill)
+        ahead(mill, 2 * HOUR)
+        ran(mill)
+        assert rows(mill, "select kind, job, asset from tidemill.alarms") == [("freshness", "", "orders")]
+
+
 @pytest.mark.parametrize(
     ("words", "wrong"),
     [

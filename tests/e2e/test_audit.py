@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from tests.e2e.conftest import ORDERS, STOCK, Project, order, ran, rows
+from tests.e2e.conftest import ORDERS, STOCK, Project, alarms, order, ran, rows
 from tidemill.core.ports import Progress
 from tidemill.project.mill import Mill
 
@@ -151,6 +151,94 @@ def test_what_a_person_let_a_job_pass_over_is_no_loss(project: Project) -> None:
         mill.emit("orders", [order(9)])
         ran(mill)
         assert counts(of(mill.audit("send"), "send")) == {"log": 9, "taken": 7, "passed_over": 2}
+
+
+def test_what_was_passed_over_and_backfilled_is_taken(project: Project) -> None:
+    shop(project, send_py=SEND, **{"large.sql": LARGE, "totals.sql": TOTALS})
+    with project.open() as mill:
+        for job in ("send", "large", "totals"):
+            mill.pause(job)
+        mill.emit("orders", [order(n, "eve", 5) for n in (7, 8)])
+        for job in ("send", "large", "totals"):
+            mill.resume(job, "now")
+        ran(mill)
+        assert counts(of(mill.audit("totals"), "totals")) == {"log": 8, "taken": 6, "passed_over": 2}
+        for job in ("send", "large", "totals"):
+            assert mill.backfill(job)["state"] == "finished"
+        answer = mill.audit()
+        assert counts(of(answer, "send")) == {"log": 8, "taken": 8}
+        assert counts(of(answer, "large")) == {"log": 8, "taken": 6, "skipped": 2}
+        assert counts(of(answer, "totals")) == {"log": 8, "taken": 8}
+
+
+@pytest.mark.parametrize("makes_anew", ["replay", "repair", "define", "promote"])
+def test_a_result_made_of_whole_inputs_passes_nothing_over(project: Project, makes_anew: str) -> None:
+    shop(project, **{"totals.sql": TOTALS})
+    with project.open() as mill:
+        mill.pause("totals")
+        mill.emit("orders", [order(n, "eve", 5) for n in (7, 8)])
+        mill.resume("totals", "now")
+        ran(mill)
+        if makes_anew == "replay":
+            mill.replay("totals")
+        elif makes_anew == "repair":
+            assert mill.reconcile("totals", repair=True)["repaired"] == 1
+        elif makes_anew == "promote":
+            mill.shadow("totals", sql=TOTALS.replace("sum(amount)", "sum(amount + 0)"))
+            assert mill.shadow("totals", promote=True, accept=1)["promoted"]
+    if makes_anew == "define":
+        project.write({"jobs/totals.sql": TOTALS.replace("sum(amount)", "sum(amount + 0)")})
+        project.run()
+    with project.open() as mill:
+        assert counts(of(mill.audit("totals"), "totals")) == {"log": 8, "taken": 8}
+        assert mill.backfill("totals")["runs"] == 0
+
+
+def test_a_job_that_comes_under_the_name_of_one_that_went_has_a_history_of_its_own(project: Project) -> None:
+    shop(project, send_py=SEND, **{"totals.sql": TOTALS})
+    project.remove("jobs/send.py")
+    with project.open() as mill:
+        mill.emit("orders", [order(n) for n in (7, 8)])
+        ran(mill)
+    project.write({"jobs/send.py": SEND})
+    with project.open() as mill:
+        ran(mill)
+        mill.emit("orders", [order(9)])
+        ran(mill)
+        assert counts(of(mill.audit("send"), "send")) == {"log": 9, "taken": 1, "passed_over": 8}
+        assert alarms(mill) == []
+        assert mill.backfill("send")["rows"] == 8
+        assert counts(of(mill.audit("send"), "send")) == {"log": 9, "taken": 9}
+
+
+def test_a_loss_beside_what_was_passed_over_is_found_and_told(project: Project) -> None:
+    """That the end of a gap was passed over says nothing of its beginning."""
+    shop(project, send_py=SEND)
+    with project.open() as mill:
+        mill.pause("send")
+        mill.emit("orders", [order(n) for n in (7, 8)])
+        acknowledge(mill, "send", 7)
+    with project.open() as mill:
+        mill.resume("send", "now")
+        mill.emit("orders", [order(9)])
+        ran(mill)
+        assert ids(of(mill.audit("send"), "send")) == ["o7"]
+        assert [reason for reason in alarms(mill) if "offsets 7 to 7 of orders" in reason]
+
+
+def test_a_backfill_raises_no_alarm_of_skipped_events(project: Project) -> None:
+    shop(project, send_py=SEND)
+    with project.open() as mill:
+        mill.pause("send")
+        mill.emit("orders", [order(n) for n in (7, 8)])
+        mill.resume("send", "now")
+        mill.emit("orders", [order(9)])
+        ran(mill)
+        mill.backfill("send")
+    with project.open() as mill:
+        mill.emit("orders", [order(10)])
+        ran(mill)
+        assert alarms(mill) == []
 
 
 @pytest.mark.parametrize("left", ["delete from runs where run = ?", "update runs set state = 'running' where run = ?"])

@@ -137,6 +137,44 @@ def test_a_slice_that_fails_is_tried_again_as_it_was_pinned_and_then_it_goes_on(
     assert [each["ids"] for each in rest] == [["o3", "o4"], ["o5"]]
 
 
+def test_a_slice_that_fails_again_is_told_like_the_first_time(project: Project) -> None:
+    late_comer(project, ", retries=0, max_changes=2")
+    project.write({"broken": ""})
+    with project.open() as mill:
+        first, second = mill.backfill("send"), mill.backfill("send")
+    assert first == second
+    assert (second["job"], second["state"], second["failed"]) == ("send", "failed", 1)
+
+
+def test_a_run_that_was_pinned_and_passed_over_keeps_its_key(project: Project) -> None:
+    """It may have acted before it failed: the receiver has to know it again."""
+    project.write({**sending(", retries=0, max_changes=2"), "broken": ""})
+    with project.open() as mill:
+        emit(mill, 1, 5)
+        ran(mill)
+        mill.resume("send", "now")
+        project.remove("broken")
+        emit(mill, 6, 6)
+        ran(mill)
+        assert mill.backfill("send")["succeeded"] == 3
+    tried = sent(project)[0]
+    assert [each["ids"] for each in sent(project)] == [["o1", "o2"], ["o6"], ["o1", "o2"], ["o3", "o4"], ["o5"]]
+    assert sent(project)[2]["key"] == tried["key"]
+
+
+def test_a_run_that_waited_for_a_person_and_was_passed_over_waits_in_a_backfill_too(project: Project) -> None:
+    project.write(sending(", hold_above=3"))
+    with project.open() as mill:
+        emit(mill, 1, 5)
+        ran(mill)
+        mill.resume("send", "now")
+        assert mill.backfill("send")["state"] == "held"
+        assert sent(project) == []
+        mill.apply()
+        assert mill.backfill("send")["state"] == "finished"
+        assert ids(project) == [f"o{n}" for n in range(1, 6)]
+
+
 def test_a_killed_backfill_goes_on_and_repeats_only_the_slice_that_was_cut(
     project: Project, started: Callable[..., subprocess.Popen[str]]
 ) -> None:
@@ -212,6 +250,10 @@ def test_a_topic_that_a_job_writes_gets_history_once(project: Project) -> None:
         ran(mill)
         assert mill.backfill("large")["changes"] == 5
         assert mill.backfill("large")["changes"] == 0
+        with pytest.raises(TidemillError, match="which only grows") as refused:
+            mill.replay("large")
+        assert "tidemill replay large --into TABLE" in refused.value.mend
+        assert mill.replay("large", into="large_again")["rows"] == 6
         assert [row for (row,) in rows(mill, "select id from large order by 1")] == [f"o{n}" for n in range(3, 9)]
 
 
@@ -240,7 +282,11 @@ def test_a_gated_job_gets_values_that_were_complete_before_it_began(project: Pro
         for site in "ab":
             project.write({f"in/{site}/2026-01-{day}.csv": f"hours\n{hours}\n"})
     project.run()
-    project.write({"jobs/send.py": code})
+    project.write({"jobs/send.py": code.replace("gate=", "hold_above=1, gate=")})
+    with project.open() as mill:
+        ran(mill)
+        assert mill.backfill("send", partitions=["2026-01-02"])["state"] == "held"
+    project.write({"jobs/send.py": code.replace("gate=", "hold_above=6, gate=")})
     with project.open() as mill:
         ran(mill)
         assert sent(project) == []

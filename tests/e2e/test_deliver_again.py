@@ -11,12 +11,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from tests.e2e.conftest import DEADLINE_SECONDS, ORDERS, Project, order, ran, until
 from tests.e2e.test_outside import SEND, emit, sending, sent
+from tidemill.core.change import ORDINAL, PARENT, Appended
 from tidemill.core.errors import TidemillError
 from tidemill.project.mill import Mill
+from tidemill.project.watching import keep_house
+from tidemill.runtime.delivered import RUNS_MAX, SLACK, runs_asset
 
 
 def delivered(project: Project) -> list[tuple[str, list[str]]]:
@@ -208,3 +212,23 @@ def test_history_that_is_gone_is_refused_before_anything_is_delivered(project: P
         ):
             mill.replay("send")
         assert delivered(project) == first
+
+
+def test_a_project_forgets_them_by_itself_and_an_audit_misses_nothing(project: Project) -> None:
+    project.write(sending())
+    count = RUNS_MAX + RUNS_MAX // SLACK
+    with project.open() as mill:
+        emit(mill, 1, 1)
+        ran(mill)
+        ledger = mill.machine.ledger
+        transaction = ledger.begin()
+        runs = [f"x{number}" for number in range(count)]  # as if so many had taken nothing new
+        said = {"ranges": [json.dumps({"orders": (1, 1)})] * count, "opens": ["{}"] * count, "at": [0.0] * count}
+        columns = {"run": runs, **said, PARENT: runs, ORDINAL: [0] * count}
+        transaction.write(runs_asset("send"), Appended(pa.table(columns)))
+        transaction.commit()
+        emit(mill, 2, 2)
+        ran(mill)
+        keep_house(mill.machine)
+        assert ledger.positions().heads[runs_asset("send")].rows == RUNS_MAX + 1
+        assert mill.audit("send")["adds_up"]

@@ -18,11 +18,11 @@ from tidemill.core.event import Readiness, Start
 from tidemill.core.model import Asset, AssetKind, Home, Job, Takes
 from tidemill.core.ports import Plan, Progress, Reader, Store, Work
 from tidemill.core.slices import Span, left
-from tidemill.runtime.again import Again, replay_of
+from tidemill.runtime.again import Again
 from tidemill.runtime.backfill import Backfill
 from tidemill.runtime.beside import beside
 from tidemill.runtime.catalog import Catalog
-from tidemill.runtime.delivered import delivered, runs_asset
+from tidemill.runtime.delivered import delivered, replay_of, runs_asset
 from tidemill.runtime.mirror import Mirrors
 from tidemill.runtime.outside import Outside
 from tidemill.runtime.perform import Performer

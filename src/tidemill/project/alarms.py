@@ -23,16 +23,18 @@ from tidemill.runtime.landing import landings_asset
 from tidemill.runtime.parking import parked_asset
 from tidemill.runtime.rows import dicts
 
-__all__ = ["AT_DOOR_MAX", "alarms", "parked", "parked_by", "rejected_files"]
+__all__ = ["AT_DOOR_MAX", "RECEIVERS", "alarms", "parked", "parked_by", "rejected_files"]
 
 AT_DOOR_MAX = 1_000
 """So many of the newest events parked at a door are counted."""
+RECEIVERS = "alarm receiver"
+"""Notes of the receivers of alarms that failed the last time: `{times, until, reason}`, by name."""
 
 Said = dict[str, Any]
 
 
 def alarms(machine: Machine) -> list[Said]:
-    """The alarms that stand: `{kind, job, reason, at}`; `job` is "" where it is about an asset or a file."""
+    """The alarms that stand: `{kind, job, reason, at}`; `job` is "" where it is about an `asset`, or a file of it (`path`)."""
     told: dict[tuple[str, str], Said] = {}
     unloaded = _unloaded(machine.definitions.problems, machine.clock.now())
     for said in (
@@ -53,7 +55,9 @@ def alarms(machine: Machine) -> list[Said]:
 def _noticed(machine: Machine) -> Iterator[Said]:
     for alert in list(machine.journal.alarms.values()):
         if alert.kind != "deadline":  # whether that still is so lies in the data
-            yield {"kind": alert.kind, "job": alert.job, "reason": alert.reason, "at": alert.at}
+            is_asset = alert.job in machine.catalog.assets and alert.job not in machine.catalog.jobs
+            about = {"job": "", "asset": alert.job} if is_asset else {"job": alert.job}
+            yield {"kind": alert.kind, **about, "reason": alert.reason, "at": alert.at}
     for job, reason in overdue(machine):
         yield {"kind": "deadline", "job": job, "reason": reason, "at": machine.clock.now()}
 
@@ -76,11 +80,10 @@ def _warned(machine: Machine) -> Iterator[Said]:
 
 
 def _undelivered(machine: Machine) -> Iterator[Said]:
-    """Alarms that could not be delivered where `[alarms]` says."""
-    reasons = sorted(set(machine.undelivered.copy().values()))
-    if reasons:
-        told = f"alarms could not be delivered: {'; '.join(reasons)}; they are tried again"
-        yield {"kind": "undelivered", "job": "", "asset": "alarms", "reason": told, "at": machine.clock.now()}
+    """Receivers of `[alarms]` to which alarms could not be delivered the last time."""
+    for receiver, said in machine.ledger.notes(RECEIVERS).items():
+        told = f"alarms could not be delivered to the {receiver}: {said['reason']}; they are tried again"
+        yield {"kind": "undelivered", "job": "", "receiver": receiver, "reason": told, "at": machine.clock.now()}
 
 
 def _of_runs(machine: Machine) -> Iterator[Said]:
@@ -101,14 +104,22 @@ def _data(machine: Machine) -> Iterator[Said]:
     for asset in machine.catalog.assets.values():
         landings = _landings(machine, asset)
         for row in _rejected(landings):
-            yield {"kind": "rejected file", "job": "", "reason": row["reason"], "at": now}
+            yield {
+                "kind": "rejected file",
+                "job": "",
+                "asset": asset.name,
+                "path": row["path"],
+                "reason": row["reason"],
+                "at": now,
+            }
         if reason := _left_out(asset, landings):
-            yield {"kind": "columns left out", "job": "", "reason": reason, "at": now}
+            yield {"kind": "columns left out", "job": "", "asset": asset.name, "reason": reason, "at": now}
     letters = [letter for letter in machine.ledger.dead(limit=AT_DOOR_MAX) if letter["state"] == "parked"]
     for name, count in Counter(letter["asset"] for letter in letters).items():
-        yield {"kind": "parked", "job": "", "reason": parked(count, f"at the door of {name}"), "at": now}
-    for reason in machine.undeclared.standing(machine.catalog.assets):
-        yield {"kind": "undeclared fields", "job": "", "reason": reason, "at": now}
+        reason = parked(count, f"at the door of {name}")
+        yield {"kind": "parked", "job": "", "asset": name, "reason": reason, "at": now}
+    for name, reason in machine.undeclared.standing(machine.catalog.assets):
+        yield {"kind": "undeclared fields", "job": "", "asset": name, "reason": reason, "at": now}
     for job, count in parked_by(machine).items():
         yield {"kind": "parked", "job": job, "reason": parked(count, f"by job {job}"), "at": now}
 

@@ -3,7 +3,7 @@
 Rules of this file:
   * a pure job is first compared with what its whole inputs give (`reconcile`); only where that differs is something missing;
   * a job that acts outside leaves no rows here: what no run of it took is missing;
-  * where a cursor was moved by a person, that was noted, and what lies between is no loss.
+  * what a job was moved over is recorded with the move (`JOB@skipped`), until it is processed after all: it is no loss.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ from typing import Any
 
 from tidemill.core.errors import TidemillError, UserError
 from tidemill.core.model import AssetKind, Home, Job, Materialized
-from tidemill.core.ports import Progress
+from tidemill.core.ports import Progress, Reader
 from tidemill.project import reconciling
 from tidemill.project.operations import Json
 from tidemill.project.operations import Progress as Told
 from tidemill.project.reconciled import learn
 from tidemill.project.reports import found, plain
-from tidemill.project.watchkeeping import PASSED_OVER
 from tidemill.project.wiring import Machine
 from tidemill.runtime.audit import Counting, Ranges, gaps
+from tidemill.runtime.delivered import delivered, forgotten, runs_asset
 from tidemill.runtime.parking import standing
 from tidemill.runtime.perform import LazyReader
+from tidemill.runtime.skipped import skipped
 
 __all__ = ["audit"]
 
 REPORTS_MAX = 100_000
-"""So many of a job's newest runs are looked at; what lies before them is taken as read."""
+"""So many reports of a job's newest runs are looked at; what lies before them is taken as read."""
 _TOTALS = ("log", "taken", "parked", "skipped", "passed_over", "waiting", "missing")
 
 
@@ -99,7 +100,7 @@ class _Audit:
             other = Home.LEDGER if job.home is Home.TABLES else Home.TABLES
             with closing(LazyReader(machine.stores[other])) as lazy:
                 tables, ledger = (own, lazy) if job.home is Home.TABLES else (lazy, own)
-                passed = {asset: self._passed_over(asset, known) for asset in assets}
+                passed = {asset: self._passed_over(asset, known, own) for asset in assets}
                 plan = machine.catalog.plan(job)
                 counting = Counting(machine.catalog, job, plan, known, tables, ledger, own, standing(own, job), passed)
                 return [self._counted(counting, asset, differs, error) for asset in assets]
@@ -143,22 +144,27 @@ class _Audit:
 
     def _untaken(self, asset: str, counting: Counting) -> Ranges:
         """The ranges below the cursor that no run took and no person passed over."""
-        covered = [*self._runs(asset), *counting.passed_over.get(asset, [])]
+        covered = [*self._runs(asset, counting.own), *counting.passed_over.get(asset, [])]
         return gaps(covered, counting.progress.cursors.get(asset, 0))
 
-    def _runs(self, asset: str) -> Ranges:
-        reports = self.machine.ledger.runs(job=self.job.name, state="succeeded", limit=REPORTS_MAX)
-        return [(low, high) for report in reports for low, high in [report.inputs.get(asset, (0, 0))] if high]
+    def _runs(self, asset: str, own: Reader) -> Ranges:
+        """What runs took; of a job that acts outside as it was recorded with each, of others as it was reported."""
+        if self.job.is_outside:
+            to = own.head(runs_asset(self.job.name)).offset
+            taken = [forgotten(own, self.job), *(each.ranges for each in delivered(own, self.job, 0, to))]
+        else:
+            reports = self.machine.ledger.runs(job=self.job.name, state="succeeded", limit=REPORTS_MAX)
+            taken = [report.inputs for report in reports]
+        return [ranges[asset] for ranges in taken if ranges.get(asset, (0, 0))[1]]
 
-    def _passed_over(self, asset: str, known: Progress) -> Ranges:
-        """What the job began behind, and what a person let it pass over since."""
-        noted = self.machine.ledger.notes(PASSED_OVER).values()
-        passed = [
-            (said["from"], said["to"]) for said in noted if (said["job"], said["asset"]) == (self.job.name, asset)
-        ]
-        runs = self._runs(asset)
+    def _passed_over(self, asset: str, known: Progress, own: Reader) -> Ranges:
+        """What the job was moved over, or began behind, and no backfill has processed."""
+        passed = [(span.from_, span.to) for span in skipped(own, self.job) if span.asset == asset]
+        if not self.job.is_outside or self.job.gate is None:
+            return passed
+        runs = self._runs(asset, own)  # behind a gate only its values say what was never processed
         began = min((low for low, _ in runs), default=0 if known.run else known.cursors.get(asset, 0))
-        return [*passed, (0, began)] if began and not self._is_pure() else passed
+        return [*passed, (0, began)] if began else passed
 
     def _mend(self) -> str:
         if self._is_pure():

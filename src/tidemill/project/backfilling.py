@@ -78,12 +78,16 @@ class _Filling:
 
     def spans(self, chosen: Chosen) -> Json:
         """Slice after slice, oldest first, until all that was chosen is processed."""
-        self._finish_pinned()
         wanted = within(self.fill.skipped(), self._bounds(chosen))
+        asked = wanted + [span for span in self._pinned_spans() if within([span], wanted) != [span]]
         self.total = sum(span.changes for span in wanted)
         self._check_history(wanted)
-        if wanted and self._is_held([[span.asset, span.from_, span.to] for span in wanted], self.total):
-            return self._answer("held", wanted)
+        if self._is_held([[span.asset, span.from_, span.to] for span in asked], sum(each.changes for each in asked)):
+            return self._answer("held", asked)
+        try:
+            self._finish_pinned()
+        except Exception as error:  # noqa: BLE001 - what the effect raised is told and reported
+            return self._failed(error, asked)
         pacer = Pacer(self.machine, self.job.name, pace_of(self.machine))
         while left := within(self.fill.skipped(), wanted):
             if pacer.is_stopped():
@@ -145,7 +149,10 @@ class _Filling:
 
     def values(self, chosen: Chosen) -> Json:
         """Value after value that the gate released and no run took."""
-        self._finish_pinned()
+        try:
+            self._finish_pinned()
+        except Exception as error:  # noqa: BLE001 - what the effect raised is told and reported
+            return self._failed(error, list(self.fill.values()))
         known = self.fill.values()
         unknown = [value for value in chosen.partitions if value not in known]
         if unknown:
@@ -154,10 +161,9 @@ class _Filling:
                 mend=f"there are {', '.join(known)}" if known else "it took all that its gate released",
             )
         wanted = {value: known[value] for value in chosen.partitions or known}
-        self.total = sum(sum(positions.values()) for positions in wanted.values())
-        if wanted and self._is_held(list(wanted), self.total):
-            return self._answer("held", wanted)
         self.total = len(wanted)
+        if self._is_held(list(wanted), sum(self.fill.touched(*each) for each in wanted.items())):
+            return self._answer("held", wanted)
         for count, (value, positions) in enumerate(wanted.items()):
             if self.machine.ledger.noted("paused", self.job.name):
                 return self._answer("paused", list(wanted)[count:])
@@ -184,8 +190,6 @@ class _Filling:
             return self._answer("finished", ())
         begin_anew(self.machine, self.job.name)
         done = run_anew()
-        if not done["failed"]:
-            self.fill.forget()
         return {**self._answer("failed" if done["failed"] else "finished", ()), **done}
 
     # Together.
@@ -207,6 +211,12 @@ class _Filling:
             return set(map(str, what)) <= set(map(str, of))
         spans = [Span(*each) for each in what if isinstance(each, list)]
         return within(spans, [Span(*each) for each in of if isinstance(each, list)]) == sorted(spans)
+
+    def _pinned_spans(self) -> list[Span]:
+        """What is pinned, where something is."""
+        pinned = self.fill.pinned if self.job.is_outside else None
+        taken = (pinned.pinned or {}) if pinned is not None else {}
+        return [Span(asset, from_, to) for asset, (from_, to) in taken.items() if to > from_]
 
     def _finish_pinned(self) -> None:
         """A slice that was pinned before a crash or a failure goes first, as it was pinned."""

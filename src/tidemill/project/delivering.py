@@ -3,8 +3,9 @@
 Rules of this file:
   * an alarm is one thing from when it is raised to when it is resolved, whatever its reason says meanwhile: it is told
     when it is raised, again every `again` while it stands, and when it is resolved;
-  * what is to be told is noted before it is delivered, so a delivery that fails, or a process that dies, tells it later:
-    at least once, under one id for the same words;
+  * what is to be told is noted with the alarm, for each receiver by itself, before it is delivered: a delivery that fails,
+    or a process that dies, tells it later, at least once, in order and under one id for the same words;
+  * a receiver that fails rests the longer the more often it failed, and the longer it let us wait; others get theirs;
   * webhooks are signed as Standard Webhooks; anything but 2xx within the time is a failure, and no redirect is followed.
 """
 
@@ -13,19 +14,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import http.client
 import json
 import logging
 import subprocess
 import threading
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tidemill.core.errors import TidemillError
-from tidemill.project.alarms import alarms
+from tidemill.project.alarms import RECEIVERS, alarms
 from tidemill.project.alarmwords import AlarmWords, alarm_words
 from tidemill.project.promises import notice
 from tidemill.project.recording import keep, moment
@@ -36,8 +37,18 @@ from tidemill.project.wiring import Machine
 __all__ = ["follow", "signed", "tend"]
 
 NOTES = "alarm"
-"""Notes of the alarms that stand, or whose end is still to be told, by what they are about."""
+"""Notes of the alarms that stand, or of which something is still to be told, by what they are about."""
+_TEXTS = ("kind", "job", "asset", "reason", "state")
+_TOLD = (*_TEXTS, "id", "raised_at", "resolved_at", "told_at")
+WAITING_MAX = 100
+"""So many words about one alarm wait for their receivers; older ones are dropped."""
 TIMEOUT_SECONDS = 15.0
+STOP_SECONDS = 0.05
+"""How often it is looked, during a delivery, whether somebody wants to stop."""
+REST_SECONDS_MAX = 600.0
+HANGING_FACTOR = 40
+QUICK_SECONDS = 1.0
+"""A receiver that takes longer to fail than this hangs."""
 LOOK_SECONDS = 2.0
 """How often `follow` looks whether anything was committed since it last asked for alarms."""
 REST_SECONDS = 60.0
@@ -47,6 +58,8 @@ REST_FACTOR = 200
 
 LOG = logging.getLogger("tidemill.alarms")
 Said = dict[str, Any]
+Deliver = Callable[[bytes, str], None]
+"""Gives words, under an id, to a receiver. Raises what went wrong."""
 
 
 # ------------------------------------------------------------------------------------------------ the book
@@ -61,7 +74,7 @@ def follow(machine: Machine, stop: threading.Event) -> None:
         if now < rest_until or (stamp == seen and now < due_at):
             continue
         try:
-            for said in tend(machine):
+            for said in tend(machine, stop):
                 LOG.warning("alarm %s: %s", said["state"], said["reason"])
         except Exception as error:  # noqa: BLE001 - what fails is told; the next look makes up for it
             LOG.error("looking after alarms failed: %s", error)
@@ -69,95 +82,166 @@ def follow(machine: Machine, stop: threading.Event) -> None:
         due_at, rest_until = ended + REST_SECONDS, ended + (ended - now) * REST_FACTOR
 
 
-def tend(machine: Machine) -> list[Said]:
-    """Take down what has been raised and resolved, and deliver what is to be told; returns what was told.
+def tend(machine: Machine, stop: threading.Event | None = None) -> list[Said]:
+    """Take down what has been raised and resolved, and deliver what is to be told; returns what was taken down.
 
     One at a time, for an alarm has one entry in the book: where somebody is at it, the next look makes up for this one.
+    Once `stop` is set nothing more is delivered, nor waited for.
     """
     if not machine.tending.acquire(blocking=False):
         return []
     try:
-        return _tended(machine)
+        return _tended(machine, stop or threading.Event())
     finally:
         machine.tending.release()
 
 
-def _tended(machine: Machine) -> list[Said]:
+def _tended(machine: Machine, stop: threading.Event) -> list[Said]:
     notice(machine)
     words, now = alarm_words(machine.definitions.settings.get("alarms", {})), machine.clock.now()
-    book: dict[str, Said] = machine.ledger.notes(NOTES)
+    receivers = _receivers(words, machine.definitions.folder)
+    noted: dict[str, Said] = machine.ledger.notes(NOTES)
+    book = {name: _without_strangers(said, receivers) for name, said in noted.items()}
     standing = {_about(said): said for said in alarms(machine)}
-    changed = _taken_down(book, standing, words, now)
-    if changed:
-        machine.ledger.note_all(NOTES, changed)
-        keep(machine, ALARMS, [_row(said) for said in changed.values()])
-    return _told(machine, {**book, **changed}, words)
+    changed = _taken_down(book, standing, words.again_seconds, receivers, now)
+    book |= changed
+    machine.ledger.note_all(NOTES, {name: _kept(said) for name, said in book.items() if said != noted.get(name)})
+    keep(machine, ALARMS, [_row(said) for said in changed.values()])
+    gone = [receiver for receiver in machine.ledger.notes(RECEIVERS) if receiver not in receivers]
+    machine.ledger.note_all(RECEIVERS, dict.fromkeys(gone))
+    for receiver, deliver in receivers.items():
+        if not stop.is_set():
+            _tell(machine, receiver, deliver, book, stop)
+    return list(changed.values())
 
 
 def _about(said: Said) -> str:
     """What an alarm is about: its reason may go on changing (counts, times)."""
-    subject = said["job"] or said.get("asset") or hashlib.sha256(said["reason"].encode()).hexdigest()[:12]
-    return f"{said['kind']} {subject}"
+    subject = " ".join(said[word] for word in ("job", "asset", "path", "receiver") if said.get(word))
+    return f"{said['kind']} {subject or hashlib.sha256(said['reason'].encode()).hexdigest()[:12]}"
+
+
+def _without_strangers(said: Said, receivers: Iterable[str]) -> Said:
+    """An entry of the book without what was to be told to receivers that are no more."""
+    return {**said, "to_tell": [each for each in said.get("to_tell", ()) if each["to"] in receivers]}
+
+
+def _kept(said: Said) -> Said | None:
+    """What is kept of an entry: nothing of what is over and told."""
+    return said if said["state"] != "resolved" or said["to_tell"] else None
 
 
 def _taken_down(
-    book: Mapping[str, Said], standing: Mapping[str, Said], words: AlarmWords, now: float
+    book: Mapping[str, Said], standing: Mapping[str, Said], again_seconds: float, receivers: Iterable[str], now: float
 ) -> dict[str, Said]:
     """The entries that are new, to be told again, or over."""
     changed: dict[str, Said] = {}
     for name, said in standing.items():
         known = book.get(name)
         if known is None or known["state"] == "resolved":
-            entry = {**said, "id": f"{name} {int(now * 1000)}", "raised_at": now, "resolved_at": None}
-            changed[name] = {**entry, "state": "raised", "untold": True, "told_at": now}
-        elif now - known["told_at"] >= words.again_seconds and not known["untold"]:
-            changed[name] = {**known, "reason": said["reason"], "state": "standing", "untold": True, "told_at": now}
+            left = known["to_tell"] if known is not None else []
+            fresh = {**said, "id": f"{name} {int(now * 1000)}", "raised_at": now, "resolved_at": None, "to_tell": left}
+            changed[name] = _to_tell(fresh, "raised", receivers, now)
+        elif now - known["told_at"] >= again_seconds:
+            waiting = {each["to"] for each in known["to_tell"]}
+            free = [receiver for receiver in receivers if receiver not in waiting]
+            changed[name] = _to_tell({**known, "reason": said["reason"]}, "standing", free, now)
     for name, known in book.items():
         if name not in standing and known["state"] != "resolved":
-            changed[name] = {**known, "state": "resolved", "resolved_at": now, "told_at": now, "untold": True}
+            changed[name] = _to_tell({**known, "resolved_at": now}, "resolved", receivers, now)
     return changed
+
+
+def _to_tell(said: Said, state: str, receivers: Iterable[str], now: float) -> Said:
+    """The entry in its new state, with the words that each receiver is to be told: the newest, where many wait."""
+    told = {**said, "state": state, "told_at": now}
+    words = {word: told.get(word) for word in _TOLD}
+    fresh = [{**words, "to": receiver} for receiver in receivers if receiver != said.get("receiver")]
+    return {**told, "to_tell": [*said["to_tell"], *fresh][-WAITING_MAX:]}
 
 
 def _row(said: Said) -> Said:
     times = {word: moment(said[word]) for word in ("raised_at", "told_at", "resolved_at")}
-    return {"alarm": said["id"], **{word: said[word] for word in ("kind", "job", "reason", "state")}, **times}
+    return {"alarm": said["id"], **{word: said.get(word) or "" for word in _TEXTS}, **times}
 
 
-def _told(machine: Machine, book: Mapping[str, Said], words: AlarmWords) -> list[Said]:
-    """Deliver what was not told yet, oldest first; what is over and told is forgotten."""
-    told = []
-    for name, said in sorted(book.items(), key=lambda item: item[1]["told_at"]):
-        if not said["untold"]:
-            continue
-        reason = _delivered(machine, said, words)
+def _tell(machine: Machine, receiver: str, deliver: Deliver, book: dict[str, Said], stop: threading.Event) -> None:
+    """Deliver to one receiver what it was not told yet, oldest first, until it fails; not while it rests."""
+    failed = machine.ledger.noted(RECEIVERS, receiver) or {"times": 0, "until": 0.0}
+    if 0 < failed["until"] - machine.clock.now() <= REST_SECONDS_MAX:
+        return
+    waiting = [(name, words) for name, said in book.items() for words in said["to_tell"] if words["to"] == receiver]
+    for name, words in sorted(waiting, key=lambda item: float(item[1]["told_at"])):
+        began = time.monotonic()
+        reason = _waited_for(deliver, _payload(machine, words), _id(words), stop)
+        if reason is None:
+            return  # nobody waits for it any more; it is told again
         if reason:
-            machine.undelivered[name] = reason
-            continue
-        machine.undelivered.pop(name, None)
-        told.append(said)
-        machine.ledger.note(NOTES, name, None if said["state"] == "resolved" else {**said, "untold": False})
-    return told
+            times, took = failed["times"] + 1, time.monotonic() - began
+            until = machine.clock.now() + _rest_seconds(times, took)
+            machine.ledger.note(RECEIVERS, receiver, {"times": times, "until": until, "reason": reason})
+            return
+        book[name] = {**book[name], "to_tell": [each for each in book[name]["to_tell"] if each != words]}
+        machine.ledger.note(NOTES, name, _kept(book[name]))
+    if failed["times"]:
+        machine.ledger.note(RECEIVERS, receiver, None)
+
+
+def _rest_seconds(times: int, took_seconds: float) -> float:
+    """How long a receiver rests that has failed so many times in a row, and took so long to do so.
+
+    One that failed at once and once is tried at the next occasion; one that hangs costs a fortieth of the time.
+    """
+    again = float(2 ** min(times, 10)) if times > 1 else 0.0
+    return min(REST_SECONDS_MAX, again + took_seconds * HANGING_FACTOR if took_seconds > QUICK_SECONDS else again)
 
 
 # ------------------------------------------------------------------------------------------------ delivery
 
 
-def _delivered(machine: Machine, said: Said, words: AlarmWords) -> str:
-    """Deliver one; returns why that failed, or ""."""
-    body = {word: said.get(word) for word in ("kind", "job", "asset", "reason", "state", "raised_at", "resolved_at")}
-    body |= {"project": machine.definitions.name, "alarm": said["id"]}
-    payload = json.dumps({"type": f"alarm.{said['state']}", "timestamp": said["told_at"], "data": body}).encode()
-    ways: list[Callable[[], None]] = []
+def _receivers(words: AlarmWords, folder: Path) -> dict[str, Deliver]:
+    """Who is told, by name, each with how."""
+    found: dict[str, Deliver] = {}
     if words.command:
-        ways.append(lambda: _command(words.command, payload, machine.definitions.folder))
+        found["command"] = lambda payload, _id: _command(words.command, payload, folder)
     if words.url:
-        id_ = hashlib.sha256(f"{said['id']} {said['told_at']}".encode()).hexdigest()[:32]
-        ways.append(lambda: _post(_revealed(words.url), f"alarm_{id_}", payload, _revealed(words.secret), time.time()))
-    for deliver in ways:
-        try:
-            deliver()
-        except (OSError, subprocess.SubprocessError, TidemillError, ValueError) as error:
-            return f"{type(error).__name__}: {error}".partition("\n")[0]
+        found["webhook"] = lambda payload, id_: _post(
+            _revealed(words.url), id_, payload, _revealed(words.secret), time.time()
+        )
+    return found
+
+
+def _payload(machine: Machine, words: Said) -> bytes:
+    body = {word: words.get(word) for word in ("kind", "job", "asset", "reason", "state", "raised_at", "resolved_at")}
+    body |= {"project": machine.definitions.name, "alarm": words["id"]}
+    return json.dumps({"type": f"alarm.{words['state']}", "timestamp": words["told_at"], "data": body}).encode()
+
+
+def _id(words: Said) -> str:
+    """The same for the same words, however often they are delivered."""
+    said = f"{words['id']} {words['told_at']}"
+    return f"alarm_{hashlib.sha256(said.encode()).hexdigest()[:32]}"
+
+
+def _waited_for(deliver: Deliver, payload: bytes, id_: str, stop: threading.Event) -> str | None:
+    """Deliver one; returns why that failed, "" where it did not, None where somebody wanted to stop meanwhile."""
+    said: list[str] = []
+    worker = threading.Thread(
+        target=lambda: said.append(_delivered(deliver, payload, id_)), name="tidemill-delivery", daemon=True
+    )
+    worker.start()
+    while worker.is_alive():
+        worker.join(STOP_SECONDS)
+        if worker.is_alive() and stop.is_set():
+            return None
+    return said[0] if said else "it ended without an answer"
+
+
+def _delivered(deliver: Deliver, payload: bytes, id_: str) -> str:
+    try:
+        deliver(payload, id_)
+    except (OSError, subprocess.SubprocessError, http.client.HTTPException, TidemillError, ValueError) as error:
+        return f"{type(error).__name__}: {error}".partition("\n")[0]
     return ""
 
 

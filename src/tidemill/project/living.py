@@ -23,9 +23,9 @@ from tidemill.project import wiring
 from tidemill.project.definitions import Definitions
 from tidemill.project.toml import FILE
 from tidemill.project.wiring import Machine
-from tidemill.runtime.again import replay_of
 from tidemill.runtime.backfill import backfill_of
 from tidemill.runtime.catalog import Catalog
+from tidemill.runtime.delivered import replay_of
 
 __all__ = ["Difference", "apply_pending", "compare", "forget_absent", "reload"]
 
@@ -123,9 +123,12 @@ def _forget(machine: Machine, name: str) -> None:
     """A removed job's progress goes, so that a job of that name begins anew; its table stays until nobody names it."""
     for store in machine.stores.values():
         store.drop(jobs=(name, replay_of(name), backfill_of(name)))
+    machine.watch.begin_anew(name)
     machine.ledger.note("definition", name, None)
     machine.ledger.note("paused", name, None)
     machine.ledger.note("let_go", name, None)
+    machine.ledger.note("backfill", name, None)
+    machine.ledger.note("counts_from", name, None)
 
 
 def _take_assets(machine: Machine, loaded: Definitions, refused: dict[str, DefinitionError]) -> None:

@@ -80,11 +80,12 @@ def check_replayable(machine: Machine, name: str, *, is_beside: bool = False) ->
     """The job, where its result can be made anew, in place or beside. Raises UserError, or Expired where history is gone."""
     job = found(machine.definitions.jobs, name, "job")
     if not is_beside and (job.is_outside or not job.rebuilds):
-        what = "acts outside" if job.is_outside else "writes a topic, which only grows"
-        raise UserError(
-            f"job `{name}` {what}: what it did cannot be made anew",
-            mend="delivering again is not there yet; emit what it should take once more",
-        )
+        if job.is_outside:
+            what, mend = "acts outside", f"deliver again what it delivered: tidemill replay {name}"
+        else:
+            what = "writes a topic, which only grows"
+            mend = f"see what it would give now in a side table: tidemill replay {name} --into TABLE"
+        raise UserError(f"job `{name}` {what}: what it did cannot be made anew", mend=mend)
     state = machine.loop.state.jobs.get(name)
     if state is not None and state.phase is Phase.PAUSED:
         raise UserError(f"job `{name}` is paused", mend=f"tidemill resume {name}, then replay it")

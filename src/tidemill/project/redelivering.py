@@ -24,8 +24,8 @@ from tidemill.project.replaying import moment_of
 from tidemill.project.retention import expired_inputs
 from tidemill.project.slicing import tried
 from tidemill.project.wiring import Machine
-from tidemill.runtime.again import Again, replay_of
-from tidemill.runtime.delivered import Delivered
+from tidemill.runtime.again import Again
+from tidemill.runtime.delivered import Delivered, replay_of
 
 __all__ = ["KEYS_SHOWN", "abandon_delivery", "deliver_again"]
 
@@ -119,10 +119,17 @@ class _Delivering:
         """Whether so many rows wait for a person: durably, until `apply`."""
         if self.machine.ledger.noted("released", replay_of(self.job.name)) == going.version:
             return False
-        return self._count(self.again.left(going)) > self.job.hold_above
+        rows = itertools.accumulate(self._touched(each) for each in self.again.left(going))
+        return any(count > self.job.hold_above for count in rows)
 
     def _count(self, chosen: Sequence[Delivered]) -> int:
-        return sum(self.again.outside.touched(self.job, each.pinned) for each in chosen)
+        return sum(map(self._touched, chosen))
+
+    def _touched(self, each: Delivered) -> int:
+        """How many rows a recorded run touches outside."""
+        if all(to <= from_ for from_, to in each.ranges.values()):
+            return 0
+        return self.again.outside.touched(self.job, each.pinned)
 
     def deliver(self, going: Going, rate: float, progress: Progress | None) -> str:
         """Run after run, until all are delivered ("finished"), a person paused the job, or one failed for good."""
@@ -130,7 +137,7 @@ class _Delivering:
         for each in left:
             if self.machine.ledger.noted("paused", self.job.name):
                 return "paused"
-            rows, began = self.again.outside.touched(self.job, each.pinned), time.monotonic()
+            rows, began = self._touched(each), time.monotonic()
             done = self._tried(going, each)
             if done is None:
                 return "failed"

@@ -23,7 +23,7 @@ from tidemill.core.effect import pinned_key
 from tidemill.core.errors import NotFound, TidemillError, UserError
 from tidemill.core.model import Asset, AssetKind, Job, Late, Materialized, OnError, Takes
 from tidemill.core.orchestrate import JobState, Phase
-from tidemill.core.ports import Plan, Progress
+from tidemill.core.ports import Plan, Progress, Transaction
 from tidemill.core.schema import policy_of
 from tidemill.core.slices import Span
 from tidemill.engines.duckdb import DuckDBEngine
@@ -31,10 +31,9 @@ from tidemill.project import retention
 from tidemill.project.alarms import alarms, parked, parked_by, rejected_files
 from tidemill.project.judging import readiness
 from tidemill.project.system import SYSTEM
-from tidemill.project.watchkeeping import PASSED_OVER
 from tidemill.project.wiring import Machine
-from tidemill.runtime.again import replay_of
 from tidemill.runtime.backfill import backfill_of
+from tidemill.runtime.delivered import replay_of
 from tidemill.runtime.gate import LetGo
 from tidemill.runtime.parking import standing
 from tidemill.runtime.retention import why_all
@@ -414,6 +413,7 @@ def moved(machine: Machine, name: str, start: str) -> Progress:
                     mend="a cursor never moves back; use `tidemill replay` for what was read already",
                 )
             cursors[asset] = target
+        _hand_over_pinned(transaction, job, before, cursors)
         base = before or Progress(name, job.version)
         progress = replace(base, cursors=cursors, pinned=None, opens={})
         transaction.settle(progress, before)
@@ -422,17 +422,24 @@ def moved(machine: Machine, name: str, start: str) -> Progress:
         transaction.commit()
     finally:
         transaction.rollback()
-    _note_passed_over(machine, name, before.cursors if before is not None else {}, cursors)
     return progress
 
 
-def _note_passed_over(machine: Machine, name: str, before: Mapping[str, int], after: Mapping[str, int]) -> None:
-    """Note what a job will not read because its cursor was moved; where that is lost, an audit takes it for a loss."""
-    for asset, to in after.items():
-        from_ = before.get(asset, 0)
-        if to > from_:
-            said = {"job": name, "asset": asset, "from": from_, "to": to}
-            machine.ledger.note(PASSED_OVER, f"{name} {asset} {from_}", said)
+def _hand_over_pinned(transaction: Transaction, job: Job, before: Progress | None, cursors: Mapping[str, int]) -> None:
+    """A run that was pinned, and may have acted, is passed over as it is: a backfill does it under the key it has.
+
+    Raises UserError where a backfill has a slice of its own to finish first.
+    """
+    pinned = (before.pinned or {}) if before is not None and job.is_outside and job.gate is None else {}
+    if before is None or not pinned or any(to > cursors.get(asset, 0) for asset, (_, to) in pinned.items()):
+        return
+    known = transaction.progress(backfill_of(job.name))
+    if known is not None and known.pinned is not None:
+        raise UserError(
+            f"a slice of a backfill of `{job.name}` was begun and is not finished, and so is a run that would be passed over",
+            mend=f"finish it first: tidemill backfill {job.name}, or go on from the run: tidemill resume {job.name}",
+        )
+    transaction.settle(Progress(backfill_of(job.name), job.version, pinned=pinned), known)
 
 
 def release(machine: Machine) -> list[str]:

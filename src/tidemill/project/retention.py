@@ -146,7 +146,7 @@ def alarms_of(machine: Machine) -> Iterator[dict[str, Any]]:
     for topic in [asset for asset in machine.catalog.assets.copy().values() if asset.retention_seconds]:
         for held in _holders(machine, topic):
             reason = f"nothing of `{topic.name}` expires that follows offset {held['offset']}: {held['reason']}"
-            yield {"kind": "retention", "job": held["job"], "reason": reason, "at": held["since"]}
+            yield {"kind": "retention", "job": held["job"], "asset": topic.name, "reason": reason, "at": held["since"]}
 
 
 def told(machine: Machine) -> list[dict[str, Any]]:

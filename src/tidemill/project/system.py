@@ -27,7 +27,7 @@ SYSTEM = {
         ALARMS,
         AssetKind.TABLE,
         _columns(
-            "alarm varchar, kind varchar, job varchar, reason varchar, state varchar, "
+            "alarm varchar, kind varchar, job varchar, asset varchar, reason varchar, state varchar, "
             "raised_at timestamp, told_at timestamp, resolved_at timestamp"
         ),
         key=("alarm",),

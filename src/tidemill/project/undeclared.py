@@ -54,15 +54,15 @@ class Undeclared:
             self._notes.note(TOPIC, topic.name, sorted(self._seen[topic.name]))
         return list(found)
 
-    def standing(self, topics: Mapping[str, Asset]) -> Iterator[str]:
-        """What to say of each topic whose events carried fields that it still does not declare."""
+    def standing(self, topics: Mapping[str, Asset]) -> Iterator[tuple[str, str]]:
+        """Each topic with what to say of it, whose events carried fields that it still does not declare."""
         for name, fields in self._seen.items():
             topic = topics.get(name)
             declared = {column.name for column in topic.columns} if topic is not None else set()
             leaves_out = topic is not None and policy_of(topic) is Policy.IGNORE
             left = [each for each in sorted(fields) if leaves_out and declared and each not in declared]
             if topic is not None and left:
-                yield told(topic, left)
+                yield name, told(topic, left)
 
 
 def told(topic: Asset, fields: list[str]) -> str:

@@ -21,11 +21,13 @@ import watchfiles
 from tidemill.core.errors import TidemillError
 from tidemill.core.event import Alert, Landed, Ticked
 from tidemill.core.model import Asset, AssetKind, Job
+from tidemill.core.ports import Positions
 from tidemill.project import living, wiring
 from tidemill.project.loading import load
 from tidemill.project.retention import forget_expired
 from tidemill.project.toml import FILE
 from tidemill.project.wiring import Machine
+from tidemill.runtime.delivered import RUNS_MAX, forget_oldest, runs_asset
 from tidemill.runtime.gate import released_positions
 from tidemill.runtime.stability import DELAY_SECONDS
 from tidemill.runtime.trimming import trims
@@ -213,13 +215,24 @@ def keep_house(machine: Machine) -> int:
     machine.keep_costs()
     machine.plans.keep_only(machine.catalog.jobs)
     trimmed = forget_expired(machine)
-    progress = {**machine.tables.positions().progress, **machine.ledger.positions().progress}
+    ledger = machine.ledger.positions()
+    _forget_runs(machine, ledger)
+    progress = {**machine.tables.positions().progress, **ledger.progress}
     let_go = machine.ledger.notes("let_go")
     head, released = machine.loop.state.head, partial(_released, machine)
     beside = machine.beside.copy().values()
     for trim in trims(machine.catalog, progress, head, released, lambda job: let_go.get(job, {}), beside=beside):
         trimmed += machine.tables.trim(trim.asset, trim.below, trim.keep)
     return trimmed + _keep_stages(machine)
+
+
+def _forget_runs(machine: Machine, ledger: Positions) -> None:
+    """Forget the oldest of the runs that jobs with outside effects could deliver again."""
+    for job in machine.catalog.jobs.copy().values():
+        recorded = ledger.heads.get(runs_asset(job.name)) if job.is_outside else None
+        if recorded is not None and recorded.rows > RUNS_MAX:
+            with machine.forgetting:  # a replay that begins needs what it chose
+                forget_oldest(machine.ledger, job)
 
 
 def _released(machine: Machine, job: Job) -> Mapping[str, Mapping[str, int]]:

@@ -3,7 +3,7 @@
 Rules of this file:
   * it hears every report once it is in the ledger, on the journal's thread, and never stops that;
   * what stands is a note in the ledger, so every process knows it; a run that succeeds takes away what it disproves;
-  * a job's last runs are read once, then kept: judging a run asks the ledger nothing.
+  * a job's last runs are read once, then kept: judging a run asks the stores nothing, unless events seem to be skipped.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ from typing import Any
 
 from tidemill.core.errors import TidemillError
 from tidemill.core.health import RUNS_MAX, Ran, counts_far, empty, gap, too_long
-from tidemill.core.model import Job, Mode
-from tidemill.core.ports import RunRecord
+from tidemill.core.model import Home, Job, Mode
+from tidemill.core.ports import RunRecord, Store
+from tidemill.runtime.audit import Ranges, gaps
+from tidemill.runtime.skipped import skipped
 from tidemill.stores.sqlite import SQLiteStore
 
-__all__ = ["PASSED_OVER", "Watchkeeper", "period"]
+__all__ = ["Watchkeeper", "period"]
 
 NOTES = "run alarm"
 """Notes of what stands: `{kind, job, reason, at}`."""
-PASSED_OVER = "passed over"
-"""Notes of what a job does not read because a person moved its cursor: `{job, asset, from, to}`."""
+RUNS_ASKED = 1_000
+"""So many of a job's newest runs are asked whether they took what seems to be skipped."""
+_BESIDE = ("backfill", "replay")
+"""Modes of runs that go another way than from cursor to head: they are no history of the job's pace."""
 _ENDED = ("succeeded", "failed", "held")
 
 
@@ -50,6 +54,7 @@ class Watchkeeper:
     """Judges reports; `jobs` are the definitions as they are now, `following` computes schedules."""
 
     ledger: SQLiteStore
+    stores: Mapping[Home, Store]
     jobs: Mapping[str, Job]
     following: Callable[[str, float], float]
     _known: dict[str, _Known] = field(default_factory=dict)
@@ -85,25 +90,47 @@ class Watchkeeper:
         known = self._known.get(job.name)
         if known is None:
             known = self._known[job.name] = _Known()
-            before = self.ledger.runs(job=job.name, state="succeeded", limit=RUNS_MAX + 1)
-            for each in reversed([one for one in before if one.run != record.run]):
+            for each in reversed(self._before(record)):
                 known.last.append(Ran(each.rows_in, each.rows_out, (each.finished_at or 0.0) - each.started_at))
                 known.reached |= {asset: to for asset, (_, to) in each.inputs.items()}
         return known
+
+    def _before(self, record: RunRecord) -> list[RunRecord]:
+        """The last runs before this one, newest first; none of an earlier job of that name."""
+        since = (self.ledger.noted("definition", record.job) or {}).get("first_seen_at", 0.0)
+        before = self.ledger.runs(job=record.job, state="succeeded", limit=RUNS_MAX + 1)
+        mine = [each for each in before if each.run != record.run and each.started_at >= since]
+        return [each for each in mine if each.mode not in _BESIDE]
 
     def _check_gaps(self, job: Job, record: RunRecord, known: _Known) -> None:
         """What lies between two runs and no person let it pass over was skipped without an error."""
         for asset, (from_, to) in record.inputs.items():
             reached, known.reached[asset] = known.reached.get(asset), to
             found = gap(reached, (from_, to)) if reached is not None else None
-            if found is not None and not self._was_passed_over(job, asset, found):
-                low, high = found
-                what = f"no run took offsets {low + 1} to {high} of {asset}: see tidemill audit {job.name}"
+            lost = self._untaken(job, asset, found) if found is not None else []
+            if lost:
+                what = (
+                    f"no run took offsets {lost[0][0] + 1} to {lost[-1][1]} of {asset}: see tidemill audit {job.name}"
+                )
                 self._say(job, "skipped", what, record)
 
-    def _was_passed_over(self, job: Job, asset: str, found: tuple[int, int]) -> bool:
-        said = self.ledger.notes(PASSED_OVER).values()
-        return any((each["job"], each["asset"]) == (job.name, asset) and each["to"] >= found[1] for each in said)
+    def _untaken(self, job: Job, asset: str, found: tuple[int, int]) -> Ranges:
+        """What lies in there that no run took, a backfill's neither, and that the job was not moved over."""
+        reader = self.stores[job.home].begin(exclusive=False)
+        try:
+            passed = [(span.from_, span.to) for span in skipped(reader, job) if span.asset == asset]
+        finally:
+            reader.rollback()
+        runs = self.ledger.runs(job=job.name, state="succeeded", limit=RUNS_ASKED)
+        taken = [each.inputs[asset] for each in runs if asset in each.inputs]
+        return gaps([(0, found[0]), *passed, *taken], found[1])
+
+    def begin_anew(self, job: str) -> None:
+        """The job is gone: one that comes under its name has no history."""
+        self._known.pop(job, None)
+        mine = [name for name, said in self.ledger.notes(NOTES).items() if said["job"] == job]
+        self.ledger.note_all(NOTES, dict.fromkeys(mine))
+        self._standing = None
 
     def forget(self, job: str, kind: str) -> None:
         """Take an alarm away: a person saw to it."""

@@ -69,7 +69,7 @@ class SystemClock:
 class Machine:
     """An assembled project: everything that runs it.
 
-    `pending` are the definitions that wait for `apply` (None: a removal), `undelivered` why alarms could not be delivered.
+    `pending` are the definitions that wait for `apply` (None: a removal).
     `beside` are jobs that nobody defined and that read assets all the same (shadows), by the job that they stand beside.
     """
 
@@ -97,7 +97,6 @@ class Machine:
     pending: dict[str, Job | None] = field(default_factory=dict)
     forgetting: Lock = field(default_factory=Lock)
     """Held while what has expired is forgotten, and while somebody decides that it is still needed."""
-    undelivered: dict[str, str] = field(default_factory=dict)
     tending: Lock = field(default_factory=Lock)
     """Held while alarms are taken down and told."""
     comparing: Lock = field(default_factory=Lock)
@@ -179,7 +178,7 @@ def _assembled(
     stores: dict[Home, Store] = {Home.LEDGER: ledger, Home.TABLES: tables}
     mirrors = Mirrors(catalog, tables, ledger)
     journal = LedgerJournal(ledger, catalog, clock, sql.chooser.rules_of_run)
-    watch = Watchkeeper(ledger, catalog.jobs, moments_in(definitions.timezone))
+    watch = Watchkeeper(ledger, stores, catalog.jobs, moments_in(definitions.timezone))
     journal.reported.append(watch.hear)
     effects = Effects(catalog, python, sql, definitions.folder, logs)
     performer = Performer(catalog, stores, mirrors)

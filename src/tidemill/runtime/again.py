@@ -18,15 +18,10 @@ from dataclasses import dataclass, replace
 
 from tidemill.core.model import Home, Job
 from tidemill.core.ports import Progress, Store, Transaction
-from tidemill.runtime.delivered import Delivered, delivered, runs_asset
+from tidemill.runtime.delivered import Delivered, delivered, replay_of, runs_asset
 from tidemill.runtime.outside import Outside
 
-__all__ = ["Again", "replay_of"]
-
-
-def replay_of(job: str) -> str:
-    """The name under which the replay of a job keeps its progress."""
-    return f"{job}@replay"
+__all__ = ["Again"]
 
 
 @dataclass(slots=True)

@@ -73,16 +73,6 @@ class Backfill:
         finally:
             reader.rollback()
 
-    def forget(self) -> None:
-        """Nothing counts as skipped any more: the result was made anew from whole inputs."""
-        transaction = self._store.begin()
-        try:
-            for span in skipped(transaction, self.job):
-                take_away(transaction, self.job, span)
-            transaction.commit()
-        finally:
-            transaction.rollback()
-
     @property
     def _store(self) -> Store:
         return self.performer.stores[self.job.home]
@@ -204,9 +194,18 @@ class Backfill:
 
     def pin_value(self, value: str, positions: Mapping[str, int]) -> Progress:
         """Pin a value of the gate: all of its rows, as they were when it was released."""
+        return self._pinned(*self._of_value(value, positions))
+
+    def touched(self, value: str, positions: Mapping[str, int]) -> int:
+        """How many rows a value of the gate has."""
+        ranges, opens = self._of_value(value, positions)
+        return self.outside.touched(self.job, Progress(self.job.name, self.job.version, pinned=ranges, opens=opens))
+
+    def _of_value(
+        self, value: str, positions: Mapping[str, int]
+    ) -> tuple[dict[str, tuple[int, int]], dict[str, dict[str, int]]]:
         gated = [asset.name for asset in gated_inputs(self.performer.catalog, self.job)]
-        ranges = {asset: (0, positions.get(asset, 0)) for asset in gated}
-        return self._pinned(ranges, {value: dict.fromkeys(gated, 0)})
+        return {asset: (0, positions.get(asset, 0)) for asset in gated}, {value: dict.fromkeys(gated, 0)}
 
     def _pinned(self, ranges: Mapping[str, tuple[int, int]], opens: Mapping[str, Mapping[str, int]]) -> Progress:
         transaction = self.performer.stores[Home.LEDGER].begin()

@@ -33,6 +33,7 @@ from tidemill.runtime.gate import Opening, release
 from tidemill.runtime.mirror import Mirrors
 from tidemill.runtime.parking import ParkedRow, Parking, standing, write_parking
 from tidemill.runtime.rows import offsets, row_ids
+from tidemill.runtime.skipped import forget
 
 __all__ = ["CHUNK_CHANGES", "Done", "LazyReader", "Performer", "Snapshot", "Taken"]
 
@@ -293,6 +294,8 @@ class _Run:
         rows_out = self._write(ranges, excluding, {} if whole else _by_input(parked), whole)
         write_parking(self.transaction, self.job, self.parking, self.run)
         warned = asserted(begun) if asserted is not None else ()
+        if rebuilds or (whole and self.job.gate is None):
+            forget(self.transaction, self.job)
         progress = self._progress(before, ranges, heads, rebuilds)
         self.transaction.settle(progress, before)
         return Done(progress, {}, ranges, rows_out, len(self.parking.rows), self._skipped(ranges), warned)

@@ -32,6 +32,7 @@ from tidemill.runtime.gate import released_positions
 from tidemill.runtime.mirror import Mending, Mirrors
 from tidemill.runtime.perform import LazyReader, Snapshot
 from tidemill.runtime.rows import as_table
+from tidemill.runtime.skipped import forget
 from tidemill.runtime.truth import Truth, parked_rows, work_at
 
 __all__ = ["DOUBTED", "Reconciled", "Reconciler", "doubted"]
@@ -120,6 +121,8 @@ class Reconciler:
                     f"job `{job.name}`: the repair does not give what its whole transform gives, so nothing was committed",
                     mend="report this with the output of: tidemill plan --json",
                 )
+            if job.gate is None:
+                forget(transaction, job)
             progress = replace(before, run=run)
             transaction.settle(progress, before)
             for reader, known in readers.items():

@@ -35,6 +35,7 @@ from tidemill.runtime.parking import Parking, parked_asset
 from tidemill.runtime.perform import Done, Performer
 from tidemill.runtime.poison import is_of_transform, perform_without_poison
 from tidemill.runtime.reconcile import DOUBTED, doubted
+from tidemill.runtime.skipped import forget
 from tidemill.sql.bind import quoted
 
 __all__ = ["Compared", "Shadow", "Stepped", "TakenOver"]
@@ -333,6 +334,8 @@ class Shadow:
             progress = replace(
                 mine, job=self.live.name, run=run, served_at=live.served_at, succeeded=mine.succeeded or live.succeeded
             )
+            if self.live.gate is None:
+                forget(transaction, self.live)
             transaction.settle(progress, live)
             transaction.settle(replace(mine, version=promoted_version(run), run=run), mine)
             before_commit()

@@ -3,7 +3,8 @@
 Rules of this file:
   * the ranges are rows of the internal asset `JOB@skipped` in the job's home, written in the transaction that moves the
     cursor over them, and taken away in the transaction that commits their processing;
-  * so a range is either skipped or processed, whatever crashes: nothing is processed twice, and nothing is forgotten.
+  * so a range is either skipped or processed, whatever crashes: nothing is processed twice, and nothing is forgotten;
+  * a result that is made from whole inputs has them all: what commits it takes every range away.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tidemill.core.ports import Reader, Table, Transaction
 from tidemill.core.slices import Span, without
 from tidemill.runtime.rows import dicts, table_of
 
-__all__ = ["skip", "skipped", "take_away"]
+__all__ = ["forget", "skip", "skipped", "take_away"]
 
 _COLUMNS = (Column("input", "varchar"), Column("from", "bigint"), Column("to", "bigint"))
 _SCHEMA = pa.schema(
@@ -52,6 +53,12 @@ def skip(transaction: Transaction, job: Job, spans: Iterable[Span]) -> None:
 def take_away(transaction: Transaction, job: Job, span: Span) -> None:
     """This range is processed in this transaction."""
     _write(transaction, job, without(skipped(transaction, job), span))
+
+
+def forget(transaction: Transaction, job: Job) -> None:
+    """Nothing counts as skipped any more: this transaction commits what the job makes of its whole inputs."""
+    if skipped(transaction, job):
+        _write(transaction, job, ())
 
 
 def _write(transaction: Transaction, job: Job, spans: Iterable[Span]) -> None:
