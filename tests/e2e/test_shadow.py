@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import duckdb
 import pytest
 
@@ -52,6 +54,24 @@ def test_another_mode_is_compared_at_equal_cursors_and_promoted_when_equal(proje
         ran(mill)
         assert rows(mill, "select n, total from totals where customer = 'eve'") == [(2, 10)]
         assert mill.reconcile("totals")["equal"]
+
+
+def test_who_asks_for_the_state_does_not_wait_for_a_shadow_that_works(project: Project) -> None:
+    """A comparison of large tables takes its time: nobody who looks waits for it."""
+    shop(project)
+    with project.open() as mill:
+        mill.shadow("totals", mode="batch")
+        asked: list[object] = []
+
+        def ask() -> None:
+            asked.extend([mill.status(), mill.map(), mill.shadow("totals")["equal"]])
+
+        with mill.shadows.lock:  # as whoever works at a shadow holds it
+            asking = threading.Thread(target=ask)
+            asking.start()
+            until(lambda: not asking.is_alive(), "the answers")
+        assert len(asked) == 3
+        assert asked[2] is True
 
 
 def test_a_changed_query_that_is_equal_is_taken_over_without_being_computed_again(project: Project) -> None:

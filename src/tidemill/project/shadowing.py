@@ -2,6 +2,8 @@
 
 Rules of this file:
   * what there is of a shadow is noted in the ledger before anything of it is made, and forgotten after all of it is gone;
+  * who works at a shadow holds `lock`, however long a comparison takes; who asks what was found waits for no work, only for
+    figures that are being written down (`_writing`, taken after `lock`, never the other way round);
   * it works when the live jobs rest, and rests itself `REST_FACTOR` times as long as it worked;
   * what goes wrong with it is said in its report and tried again later; no alarm, no run, no reader hears of it.
 """
@@ -66,12 +68,13 @@ class Flying:
 
 
 class Shadows:
-    """All shadows of one open project. Any thread may call; one at a time works."""
+    """All shadows of one open project. Any thread may call; one at a time works, and holds `lock`."""
 
     def __init__(self, machine: Machine, env: str) -> None:
         self.machine = machine
         self.env = env
         self.lock = threading.RLock()
+        self._writing = threading.Lock()
         self._flying: dict[str, Flying] = {}
         self._heard: deque[RunRecord] = deque()
         self._wake = threading.Event()
@@ -221,13 +224,11 @@ class Shadows:
 
     def report(self, flying: Flying, samples: int = 0) -> Json:
         """What was found so far; `samples` asks for so many differing rows, looked up now where the cursors are equal."""
-        with self.lock:
-            self._take_heard()
-            pilot = flying.pilot
-            shown = pilot.samples
-            if samples and flying.made is not None:
-                looked = flying.made.shadow.looked(samples)
-                shown = _shown(looked.rows) if looked is not None else shown
+        self._take_heard()
+        pilot = flying.pilot
+        looked = self._looked(flying, samples) if samples else None
+        lag = self._lag(flying)
+        with self._writing:
             kept = pilot.note()
             names = ("job", "kind", "word", "started_at", "compared_at", "equal_since", "compared", "unequal")
             return {
@@ -238,8 +239,8 @@ class Shadows:
                 "counts": {"shadow_only": pilot.missing, "live_only": pilot.extra, "changed": pilot.different},
                 "different_most": pilot.different_most,
                 "columns": pilot.columns,
-                "samples": shown,
-                "lag_changes": self._lag(flying),
+                "samples": _shown(looked.rows) if looked is not None else pilot.samples,
+                "lag_changes": lag,
                 "parked": pilot.parked,
                 "error": pilot.error,
                 "live": pilot.live.shown(),
@@ -247,40 +248,45 @@ class Shadows:
                 "compare_seconds": round(pilot.compare_seconds, 6),
             }
 
+    def _looked(self, flying: Flying, samples: int) -> Compared | None:
+        with self.lock:
+            return flying.made.shadow.looked(samples) if flying.made is not None else None
+
     def listed(self) -> list[dict[str, Any]]:
         """Every shadow as a job beside the jobs: for `map`, `status` and `check`."""
-        with self.lock:
-            return [self._as_job(flying) for flying in self._flying.values()]
+        return [self._as_job(flying) for flying in list(self._flying.values())]
 
     def _as_job(self, flying: Flying) -> dict[str, Any]:
-        pilot, job = flying.pilot, flying.made.shadow.job if flying.made is not None else None
-        now = self.machine.clock.now()
-        return {
-            "job": hidden(pilot.job),
-            "shadow_of": pilot.job,
-            "kind": pilot.kind,
-            "word": pilot.word,
-            "inputs": list(job.inputs) if job is not None else [pilot.word],
-            "outputs": list(job.outputs) if job is not None else [],
-            "mode": str(job.mode if job is not None else flying.live.mode),
-            "state": "failed" if pilot.error else "idle",
-            "lag_changes": self._lag(flying),
-            "lag_seconds": round(now - flying.moved_at, 3) if flying.moved_at is not None else 0.0,
-            "freshness_seconds": round(now - pilot.compared_at, 3) if pilot.compared_at else None,
-            "equal": bool(pilot.equal),
-            "different": pilot.differing,
-            "error": pilot.error,
-        }
+        made, lag, now = flying.made, self._lag(flying), self.machine.clock.now()
+        job = made.shadow.job if made is not None else None
+        with self._writing:
+            pilot, moved_at = flying.pilot, flying.moved_at
+            return {
+                "job": hidden(pilot.job),
+                "shadow_of": pilot.job,
+                "kind": pilot.kind,
+                "word": pilot.word,
+                "inputs": list(job.inputs) if job is not None else [pilot.word],
+                "outputs": list(job.outputs) if job is not None else [],
+                "mode": str(job.mode if job is not None else flying.live.mode),
+                "state": "failed" if pilot.error else "idle",
+                "lag_changes": lag,
+                "lag_seconds": round(now - moved_at, 3) if moved_at is not None else 0.0,
+                "freshness_seconds": round(now - pilot.compared_at, 3) if pilot.compared_at else None,
+                "equal": bool(pilot.equal),
+                "different": pilot.differing,
+                "error": pilot.error,
+            }
 
     def _lag(self, flying: Flying) -> int:
-        if flying.made is None:
+        made = flying.made
+        if made is None:
             return 0
-        shadow = flying.made.shadow
         progress = self.machine.tables.positions().progress
-        live, mine = progress.get(shadow.live.name), progress.get(shadow.job.name)
+        live, mine = progress.get(made.shadow.live.name), progress.get(made.shadow.job.name)
         if live is None or mine is None:
             return 0
-        return sum(max(0, live.cursors.get(asset, 0) - mine.cursors.get(asset, 0)) for asset in shadow.shared)
+        return sum(max(0, live.cursors.get(asset, 0) - mine.cursors.get(asset, 0)) for asset in made.shadow.shared)
 
     # Working.
 
@@ -349,23 +355,23 @@ class Shadows:
 
     def _take(self, flying: Flying, stepped: Stepped) -> None:
         pilot, now = flying.pilot, self.machine.clock.now()
-        waited = now - flying.moved_at if flying.moved_at is not None else stepped.seconds
-        pilot.beside.add(stepped.done.rows_in, stepped.seconds, max(waited, stepped.seconds))
-        flying.moved_at, flying.served_at = None, stepped.done.progress.served_at
-        positions = self.machine.tables.positions().heads
-        parked = positions.get(parked_asset(hidden(pilot.job)))
-        pilot.parked = parked.rows if parked is not None else 0
-        is_new, pilot.error = bool(pilot.error), ""
-        if stepped.compared is not None:
-            head = positions.get(hidden(flying.live.outputs[0]))
-            rows = head.rows if head is not None else 0
-            is_new |= pilot.take(stepped.compared, rows, now, _shown(stepped.compared.rows))
+        heads = self.machine.tables.positions().heads
+        parked, output = heads.get(parked_asset(hidden(pilot.job))), heads.get(hidden(flying.live.outputs[0]))
+        with self._writing:
+            waited = now - flying.moved_at if flying.moved_at is not None else stepped.seconds
+            pilot.beside.add(stepped.done.rows_in, stepped.seconds, max(waited, stepped.seconds))
+            flying.moved_at, flying.served_at = None, stepped.done.progress.served_at
+            pilot.parked = parked.rows if parked is not None else 0
+            is_new, pilot.error = bool(pilot.error), ""
+            if stepped.compared is not None:
+                rows = output.rows if output is not None else 0
+                is_new |= pilot.take(stepped.compared, rows, now, _shown(stepped.compared.rows))
         if is_new or now >= flying.saved_at + SAVE_SECONDS:
             self.keep(flying)
         if now >= flying.kept_house_at + KEEP_HOUSE_SECONDS:
             flying.kept_house_at = now
-            for name in of_hidden(positions, pilot.job, pilot.output):
-                self.machine.tables.trim(name, positions[name].offset)
+            for name in of_hidden(heads, pilot.job, pilot.output):
+                self.machine.tables.trim(name, heads[name].offset)
 
     def _compare_with(self, flying: Flying, now: float) -> bool:
         """Compare with another asset, where one of both moved since."""
@@ -378,7 +384,9 @@ class Shadows:
         found = Compared(compared, "", time.perf_counter() - begun)
         flying.seen = seen
         head = self.machine.tables.positions().heads.get(pilot.word)
-        if pilot.take(found, head.rows if head is not None else 0, now, _shown(compared)):
+        with self._writing:
+            is_new = pilot.take(found, head.rows if head is not None else 0, now, _shown(compared))
+        if is_new:
             self.keep(flying)
         return True
 
@@ -386,17 +394,20 @@ class Shadows:
         """Note what was found so far."""
         if flying.pilot.job in self._flying:
             flying.saved_at = self.machine.clock.now()
-            self.machine.ledger.note(TOPIC, flying.pilot.job, flying.pilot.note())
+            with self._writing:
+                kept = flying.pilot.note()
+            self.machine.ledger.note(TOPIC, flying.pilot.job, kept)
 
     def _take_heard(self) -> None:
         """Count the live runs that were reported."""
-        while self._heard:
-            record = self._heard.popleft()
-            flying = self._flying.get(record.job)
-            if flying is not None and record.finished_at is not None:
-                seconds = max(0.0, record.finished_at - record.started_at)
-                flying.pilot.live.add(record.rows_in, seconds, seconds)
-                flying.moved_at = flying.moved_at or record.finished_at
+        with self._writing:
+            while self._heard:
+                record = self._heard.popleft()
+                flying = self._flying.get(record.job)
+                if flying is not None and record.finished_at is not None:
+                    seconds = max(0.0, record.finished_at - record.started_at)
+                    flying.pilot.live.add(record.rows_in, seconds, seconds)
+                    flying.moved_at = flying.moved_at or record.finished_at
 
     def _work(self) -> None:
         """Work beside the live jobs until told to stop."""
