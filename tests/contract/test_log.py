@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sqlite3
 import threading
@@ -17,7 +18,7 @@ from tests.stores.sqlite.ledger import Clock, ndjson, rows, stored, topic, upser
 from tidemill.core.change import Images, Slice
 from tidemill.core.errors import DefinitionError, UserError
 from tidemill.core.model import Asset, AssetKind, Column, Home
-from tidemill.core.ports import Receipt, Store
+from tidemill.core.ports import Receipt, Sending, Store
 from tidemill.stores.sqlite import SQLiteStore
 from tidemill.stores.sqlite.contract import DEPTH_MAX, EVENT_BYTES_MAX
 from tidemill.testing.memory import MemoryStore
@@ -358,6 +359,8 @@ def test_a_ledger_of_the_schema_before_finds_its_old_images(tmp_path: Path) -> N
     with sqlite3.connect(path) as raw:
         raw.execute("drop table earlier")
         raw.execute("drop table schemas")
+        raw.execute("drop table traces")
+        raw.execute("alter table dead drop column traceparent")
         raw.execute("pragma user_version = 1")
     raw.close()
     store = SQLiteStore(path)
@@ -375,6 +378,8 @@ def test_a_ledger_of_the_schema_before_knows_the_versions_of_its_topics(tmp_path
     store.close()
     with sqlite3.connect(path) as raw:
         raw.execute("drop table schemas")
+        raw.execute("drop table traces")
+        raw.execute("alter table dead drop column traceparent")
         raw.execute("pragma user_version = 2")
     raw.close()
     store = SQLiteStore(path)
@@ -382,6 +387,65 @@ def test_a_ledger_of_the_schema_before_knows_the_versions_of_its_topics(tmp_path
     assert [(each.version, each.since) for each in store.schemas("t")] == [(1, 0), (2, 1)]
     assert [row["m"] for row in expected] == [None, 2]
     store.close()
+
+
+def test_a_ledger_of_the_schema_before_keeps_traces_from_now_on(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    store = SQLiteStore(path)
+    store.append(topic(), ndjson({"n": 1}, {"n": "x"}))
+    store.close()
+    with sqlite3.connect(path) as raw:
+        raw.execute("drop table traces")
+        raw.execute("alter table dead drop column traceparent")
+        raw.execute("pragma user_version = 3")
+    raw.close()
+    store = SQLiteStore(path)
+    store.append_all([Sending(topic(), ndjson({"n": 2}, {"n": "y"}), traceparent="a")])
+    assert store.traces("t", [(0, 1), (1, 2), (0, 2)]) == [[], ["a"], ["a"]]
+    assert [letter["traceparent"] for letter in store.dead()] == ["a", ""]
+    store.close()
+
+
+def test_events_of_many_senders_in_one_commit_keep_each_their_own_trace(store: SQLiteStore) -> None:
+    asset = topic(id="id")
+    sent = [
+        Sending(asset, ndjson({"id": "a", "n": 1}), 1, traceparent="one"),
+        Sending(asset, ndjson({"id": "b", "n": "x"}, {"id": "c", "n": 1}), 2, traceparent="two"),
+        Sending(asset, ndjson({"id": "a", "n": 1}), 1, traceparent="repeats"),
+        Sending(asset, ndjson({"id": "d", "n": 1}), 1),
+        Sending(asset, ndjson({"id": "e", "n": "y"}), 1, traceparent="four"),
+    ]
+    receipts = store.append_all(sent)
+    assert [receipt.head for receipt in receipts if isinstance(receipt, Receipt)] == [1, 2, 2, 3, 3]
+    assert store.traces("t", [(offset, offset + 1) for offset in range(4)]) == [["one"], ["two"], [], []]
+    assert store.traces("t", [(0, 3), (1, 3), (2, 3)]) == [["two", "one"], ["two"], []]
+    letters = {json.loads(letter["payload"])["id"]: letter["traceparent"] for letter in store.dead()}
+    assert letters == {"b": "two", "e": "four"}
+
+
+def test_the_newest_ten_traces_of_a_range_are_told_and_none_of_another_asset(store: SQLiteStore) -> None:
+    for number in range(15):
+        store.append_all([Sending(topic(), ndjson({"n": 1}, {"n": 2}), traceparent=f"t{number // 2}")])
+    store.append_all([Sending(replace(topic(), name="other"), ndjson({"n": 1}), traceparent="other")])
+    assert store.traces("t", [(0, 30), (0, 5), (29, 30), (4, 4)]) == [
+        ["t7", "t6", "t5", "t4", "t3", "t2", "t1", "t0"],
+        ["t1", "t0"],
+        ["t7"],
+        [],
+    ]
+    for number in range(12):
+        store.append_all([Sending(topic(), ndjson({"n": 1}), traceparent=f"u{number}")])
+    assert store.traces("t", [(0, 42)]) == [[f"u{number}" for number in range(11, 1, -1)]]
+    assert store.traces("nothing", [(0, 9)]) == [[]]
+
+
+def test_a_trace_goes_with_its_events(store: SQLiteStore) -> None:
+    for name in ("a", "b", "c"):
+        store.append_all([Sending(topic(), ndjson({"n": 1}, {"n": 2}), traceparent=name)])
+    store.trim("t", 4)
+    assert store.traces("t", [(0, 6)]) == [["c"]]
+    store.drop(assets=["t"])
+    assert store.traces("t", [(0, 6)]) == [[]]
 
 
 def test_without_a_version_the_last_one_wins(store: SQLiteStore) -> None:

@@ -170,12 +170,15 @@ def served(
     around: Callable[[ASGIApp], ASGIApp] = lambda app: app,
     jobs: Mapping[str, str] | None = None,
 ) -> Iterator[Front]:
-    """A project of this text, opened and served; `around` is put between the server and the application."""
+    """A project of this text, opened and served; `around` is put between the server and the application.
+
+    `jobs` are files of the folder `jobs` by name; a name without an ending is of SQL.
+    """
     folder.mkdir()
     (folder / "tidemill.toml").write_text(text)
     (folder / "jobs").mkdir()
     for name, sql in (jobs or {}).items():
-        (folder / "jobs" / f"{name}.sql").write_text(sql)
+        (folder / "jobs" / (name if "." in name else f"{name}.sql")).write_text(sql)
     with tidemill.open(folder) as mill:
         app = create_app(mill, token=TOKEN, is_open=True)
         server = LocalServer(around(app), limits=mill.server.limits, on_stop=app.stop_following).start()

@@ -43,6 +43,7 @@ def test_a_command_is_told_its_run_in_the_project_folder(tmp_path: Path) -> None
         "job": "send",
         "attempt": 2,
         "value": "",
+        "traceparents": [],
         "inputs": {"report": {"from": 3, "to": 5, "files": ["landing/a.csv"]}},
         "outputs": ["sent"],
     }

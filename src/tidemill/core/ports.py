@@ -248,7 +248,8 @@ class Sending:
     A strict sending is refused whole, with nothing kept, where one of its events would be parked. `refused` were
     refused before they came here, and are parked with the rest. `keep` makes of the receipt a note (topic, name,
     value) that is stored in the same transaction, unless a strict sending was refused. `letter` is the id of the dead
-    letter that is replayed by it, and so leaves the parked ones in that transaction.
+    letter that is replayed by it, and so leaves the parked ones in that transaction. `traceparent` is the trace that the
+    sender says its events belong to ("" where it says none): it stays with those that are taken, and with those parked.
     """
 
     asset: Asset
@@ -258,6 +259,7 @@ class Sending:
     refused: tuple[Refusal, ...] = ()
     keep: Callable[[Receipt], tuple[str, str, Any]] | None = None
     letter: str = ""
+    traceparent: str = ""
 
 
 class Log(Protocol):
@@ -323,7 +325,12 @@ class Ledger(Protocol):
         """All values kept under a topic."""
 
     def dead(self, *, asset: str = "", limit: int = 100) -> list[dict[str, Any]]:
-        """Events parked at the door, newest first: `{id, asset, job, stage, reason, payload, attempts, state}`."""
+        """Events parked at the door, newest first: `{id, asset, job, stage, reason, payload, attempts, state,
+        traceparent}`."""
+
+    def traces(self, asset: str, ranges: Sequence[tuple[int, int]]) -> list[list[str]]:
+        """For each range (from, to] of a topic's offsets the traces that senders said the events belong to: the newest
+        ten different ones, the newest first; none of an asset that is no topic, and of events that are gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +363,8 @@ class Work:
     `whole` asks for the result over the whole inputs as they are at `to` (rebuilds, gates): `Became`, or for row-wise
     work `Replaced` with `parents` None. `released` names the gated job whose released rows alone are seen.
     `excluding` are row identities per input that are parked, or about to be; `excluding_before` those that were parked
-    when the run began: what earlier runs left out (none for a whole result). `value` is the partition value that a gated
+    when the run began: what earlier runs left out (none for a whole result). `traceparents` are the
+    traces that the senders of its events named; only runs with outside effects are told. `value` is the partition value that a gated
     run with outside effects takes: of inputs with that column it is shown the rows of the value alone.
     """
 
@@ -370,6 +378,7 @@ class Work:
     attempt: int = 1
     value: str = ""
     excluding_before: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    traceparents: tuple[str, ...] = ()
 
 
 class Engine(Protocol):

@@ -3,7 +3,7 @@
 Rules of this file:
   * the command is a list of words; no shell reads it; it runs in the project's folder;
   * `TIDEMILL_RUN` (JSON) tells it everything: run, idempotency key, job, attempt, the value of its gate ("" without
-    one), and per input the range and files; behind a gate the rows of the value within the range are the run's, and
+    one), the traces that its events belong to (`TRACEPARENT`, the newest), and per input the range and files; behind a gate the rows of the value within the range are the run's, and
     the files are those that hold them;
   * it gets a process group of its own, so that a timeout ends it with all it started: asked first, then killed;
   * what it prints goes to the run's log; of a failure the last lines of stderr are the reason.
@@ -29,6 +29,8 @@ __all__ = ["ENVIRONMENT", "CommandFailed", "CommandTimedOut", "end_command", "pa
 
 ENVIRONMENT = "TIDEMILL_RUN"
 """The environment variable that a command reads."""
+TRACEPARENT = "TRACEPARENT"
+"""The environment variable in which OpenTelemetry's tools look for the trace that they continue."""
 GRACE_SECONDS = 5.0
 """How long a command that ran out of time may take to end by itself."""
 LAST_LINES = 10
@@ -57,6 +59,7 @@ def payload(work: Work, key: str, files: Files | None = None) -> dict[str, Any]:
         "job": work.job.name,
         "attempt": work.attempt,
         "value": work.value,
+        "traceparents": list(work.traceparents),
         "inputs": inputs,
         "outputs": list(work.job.outputs),
     }
@@ -78,7 +81,8 @@ def run_command(
     """
     command = json.loads(work.job.transform)
     told = json.dumps(payload(work, key, files), ensure_ascii=False)
-    surroundings = {**_surroundings(), **(environment or {}), ENVIRONMENT: told}
+    traced = {TRACEPARENT: work.traceparents[0]} if work.traceparents else {}
+    surroundings = {**_surroundings(), **(environment or {}), **traced, ENVIRONMENT: told}
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         try:

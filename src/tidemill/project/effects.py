@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -18,11 +18,12 @@ import pyarrow as pa
 from tidemill.connectors.extract import write_extract
 from tidemill.core.change import RID, Images, Slice, Statement
 from tidemill.core.model import AssetKind, Job, Takes
-from tidemill.core.ports import Reader, Work
+from tidemill.core.ports import Ledger, Reader, Work
 from tidemill.engines.command import end_command, run_command
 from tidemill.engines.duckdb import DuckDBEngine
 from tidemill.engines.python import PythonEngine
 from tidemill.project.runlogs import RunLogs
+from tidemill.project.tracing import of_work
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.outside import Effect
 
@@ -47,6 +48,7 @@ class Effects:
     sql: DuckDBEngine
     folder: Path
     logs: RunLogs
+    ledger: Ledger
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def of(self, job: Job) -> Effect:
@@ -58,12 +60,12 @@ class Effects:
         return self._extract
 
     def _call(self, work: Work, reader: Reader, key: str) -> Mapping[str, str]:
-        return self.python.effect(work, reader, key)
+        return self.python.effect(self._traced(work), reader, key)
 
     def _command(self, work: Work, reader: Reader, key: str) -> Mapping[str, str]:
         try:
             run_command(
-                work,
+                self._traced(work),
                 key,
                 folder=self.folder,
                 log=self.logs.path(work.run),
@@ -83,6 +85,9 @@ class Effects:
         process = self._processes.get(run)
         if process is not None:
             end_command(process)
+
+    def _traced(self, work: Work) -> Work:
+        return replace(work, traceparents=of_work(self.ledger, self.catalog.assets, work))
 
     def _files(self, work: Work, reader: Reader) -> dict[str, list[str]]:
         """The files whose rows changed in the run's range, per files input."""

@@ -53,7 +53,7 @@ def replay(machine: Machine, letter: dict[str, Any]) -> tuple[Json, Receipt]:
             f"there is no asset `{letter['asset']}` any more", mend="declare it again, or discard the letter"
         )
     line = letter["payload"].replace("\r", " ").replace("\n", " ").encode() + b"\n"
-    sending = Sending(topic, line, is_strict=True, letter=letter["id"])
+    sending = Sending(topic, line, is_strict=True, letter=letter["id"], traceparent=letter["traceparent"])
     (receipt,) = evolving.append_all(machine, [sending])
     if isinstance(receipt, Exception):
         raise receipt

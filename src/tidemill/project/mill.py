@@ -47,6 +47,7 @@ from tidemill.project.reconciled import learn
 from tidemill.project.served import ServedMachine
 from tidemill.project.shadowing import Shadows
 from tidemill.project.slicing import Going
+from tidemill.project.tracing import with_traces
 from tidemill.project.undeclared import told
 from tidemill.project.watching import Watch, keep_house
 from tidemill.project.wiring import Machine
@@ -327,7 +328,8 @@ class Mill(ServedMachine):
     def runs(self, *, job: str = "", state: str = "", run: str = "", limit: int = 100) -> list[Json]:
         """Run reports, newest first."""
         self.machine.journal.flush()
-        return [as_json(record) for record in self.machine.ledger.runs(job=job, state=state, run=run, limit=limit)]
+        found = [as_json(record) for record in self.machine.ledger.runs(job=job, state=state, run=run, limit=limit)]
+        return with_traces(self.machine.ledger, self.machine.catalog.assets, found)
 
     def logs(self, run: str) -> list[str]:
         """What a run printed or logged."""

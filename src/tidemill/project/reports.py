@@ -31,6 +31,7 @@ from tidemill.project import retention
 from tidemill.project.alarms import alarms, parked, parked_by, rejected_files
 from tidemill.project.judging import readiness
 from tidemill.project.system import SYSTEM
+from tidemill.project.tracing import of_row
 from tidemill.project.wiring import Machine
 from tidemill.runtime.backfill import backfill_of
 from tidemill.runtime.delivered import replay_of
@@ -366,6 +367,7 @@ def dead_letters(machine: Machine, asset: str, limit: int) -> list[dict[str, Any
                 "payload": row["path"],
                 "attempts": 1,
                 "state": "parked",
+                "traceparent": "",
             }
             for row in rejected_files(machine, named)
             if not asset or named.name == asset
@@ -386,6 +388,7 @@ def dead_letters(machine: Machine, asset: str, limit: int) -> list[dict[str, Any
                 "payload": row.payload,
                 "attempts": 1,
                 "state": "parked",
+                "traceparent": of_row(machine.ledger, machine.catalog.assets, row.asset, row.offset),
             }
             for row in parked
             if not asset or row.asset == asset

@@ -180,7 +180,7 @@ def _assembled(
     journal = LedgerJournal(ledger, catalog, clock, sql.chooser.rules_of_run)
     watch = Watchkeeper(ledger, stores, catalog.jobs, moments_in(definitions.timezone))
     journal.reported.append(watch.hear)
-    effects = Effects(catalog, python, sql, definitions.folder, logs)
+    effects = Effects(catalog, python, sql, definitions.folder, logs, ledger)
     performer = Performer(catalog, stores, mirrors)
     outside = Outside(catalog, stores, mirrors, effects.of, _is_released(ledger), performer.check_cancelled)
     looker = Looker(catalog, stores, mirrors, lambda name: ledger.notes("let_go").get(name, {}))

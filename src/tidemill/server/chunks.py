@@ -17,6 +17,7 @@ from tidemill.server import cloudevents
 from tidemill.server.cloudevents import NotAnEvent
 from tidemill.server.lines import counted_lines, members_of, plain_lines
 from tidemill.server.refusals import WrongType
+from tidemill.server.tracing import HEADER, valid
 
 __all__ = ["Chunk", "Shape", "chunk_of", "shape_of"]
 
@@ -39,13 +40,15 @@ class Shape(StrEnum):
 class Chunk:
     """Events on their way to a commit: their lines, where each stood, and what was refused before it got there.
 
-    `count` is 0 where nobody counted the lines; `places` None where each stood where it is.
+    `count` is 0 where nobody counted the lines; `places` None where each stood where it is. `traceparent` is the trace
+    that a single CloudEvent names of itself (its extension for distributed tracing).
     """
 
     lines: bytes = b""
     count: int = 0
     places: list[int] | None = None
     refused: tuple[Refusal, ...] = ()
+    traceparent: str = ""
 
 
 def shape_of(headers: Mapping[str, str]) -> Shape:
@@ -71,11 +74,14 @@ def chunk_of(shape: Shape, body: bytes, headers: Mapping[str, str], asset: Asset
 
 
 def _binary(body: bytes, headers: Mapping[str, str], asset: Asset) -> Chunk:
-    return Chunk(cloudevents.from_headers(headers, body, asset), 1)
+    return Chunk(
+        cloudevents.from_headers(headers, body, asset), 1, traceparent=valid(headers.get("ce-traceparent", ""))
+    )
 
 
 def _structured(body: bytes, _: Mapping[str, str], asset: Asset) -> Chunk:
-    return Chunk(cloudevents.from_json(body, asset), 1)
+    line = cloudevents.from_json(body, asset)
+    return Chunk(line, 1, traceparent=valid(cloudevents.attribute(body, HEADER)))
 
 
 def _batch(body: bytes, _: Mapping[str, str], asset: Asset) -> Chunk:

@@ -20,7 +20,7 @@ from tidemill.core.errors import UserError
 from tidemill.core.model import Asset
 from tidemill.server.lines import on_one_line
 
-__all__ = ["BATCH_TYPE", "STRUCTURED_TYPE", "NotAnEvent", "from_headers", "from_json", "is_binary"]
+__all__ = ["BATCH_TYPE", "STRUCTURED_TYPE", "NotAnEvent", "attribute", "from_headers", "from_json", "is_binary"]
 
 STRUCTURED_TYPE = "application/cloudevents+json"
 BATCH_TYPE = "application/cloudevents-batch+json"
@@ -66,6 +66,13 @@ def from_json(text: bytes, asset: Asset) -> bytes:
         data = encoded
     attributes = {name: _value(name, raw) for name, raw in members.items()}
     return _line(attributes, data, asset)
+
+
+def attribute(text: bytes, name: str) -> str:
+    """An attribute of an event in structured mode that was read already; "" where it has none that is text."""
+    raw = _OBJECT.decode(text).get(name)
+    value = None if raw is None else msgspec.json.decode(raw)
+    return value if isinstance(value, str) else ""
 
 
 def _value(name: str, raw: msgspec.Raw) -> Any:

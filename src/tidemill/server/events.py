@@ -29,6 +29,7 @@ from tidemill.server.idempotency import Keyed, Keys
 from tidemill.server.lines import plain_lines
 from tidemill.server.outcome import Outcome
 from tidemill.server.refusals import Left, NotTaken
+from tidemill.server.tracing import traceparent_in
 from tidemill.server.waiting import EVENTS_MAX, Wait, wait_in
 
 __all__ = ["CHUNK_BYTES", "Events"]
@@ -61,7 +62,7 @@ class Events:
             outcome.keeps_offsets = wait is not None
             if wait is not None:
                 self._door.admit(headers, READ)
-            answer = await self._answer(scope["path_params"]["asset"], headers, receive, outcome, wait)
+            answer = await self._answer(scope, headers, receive, outcome, wait)
         except Left:
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the sender gets an answer and the log the trace
@@ -69,14 +70,16 @@ class Events:
         await answer(scope, receive, send)
 
     async def _answer(
-        self, name: str, headers: Mapping[str, str], receive: Receive, outcome: Outcome, wait: Wait | None
+        self, scope: Scope, headers: Mapping[str, str], receive: Receive, outcome: Outcome, wait: Wait | None
     ) -> ASGIApp:
+        name = scope["path_params"]["asset"]
         asset = self._served.asset(name)
         if asset.kind is AssetKind.EXTERNAL:
             return json_answer(await to_thread.run_sync(self._served.touch, name), 202)
         if asset.kind is not AssetKind.TOPIC:
             raise UserError(f"`{name}` is a {asset.kind.value}: events go to topics", mend="name a topic")
         body = Body(receive, headers, self._room)
+        request = _Request(asset, headers, body, outcome, traceparent_in(scope["headers"]))
         try:
             key = headers.get("idempotency-key", "")
             if key and wait is not None:
@@ -84,10 +87,11 @@ class Events:
                     "an Idempotency-Key does not go with wait", mend="let the topic's id tell the same event"
                 )
             if not key:
-                await self._take(_Request(asset, headers, body, outcome))
+                await self._take(request)
                 return _Taken(outcome) if wait is None else await wait.answer(outcome)
             async with self._keys.using(name, key) as keyed:
-                return await self._take_once(_Request(asset, headers, body, outcome, keyed), keyed)
+                request.keyed = keyed
+                return await self._take_once(request, keyed)
         finally:
             body.release()
 
@@ -152,6 +156,7 @@ class Events:
             request.is_strict,
             chunk.refused,
             keep and (lambda receipt: keep(request.outcome.after(receipt, chunk).value())),
+            traceparent=request.traceparent or chunk.traceparent,
         )
         receipt = await self._committer.commit(sending)
         if request.is_strict and receipt.refusals:
@@ -177,13 +182,14 @@ class _Request:
     """One request on its way in."""
 
     def __init__(
-        self, asset: Asset, headers: Mapping[str, str], body: Body, outcome: Outcome, keyed: Keyed | None = None
+        self, asset: Asset, headers: Mapping[str, str], body: Body, outcome: Outcome, traceparent: str
     ) -> None:
         self.asset = asset
         self.headers = headers
         self.body = body
         self.outcome = outcome
-        self.keyed = keyed
+        self.traceparent = traceparent
+        self.keyed: Keyed | None = None
         self.is_strict = "handling=strict" in headers.get("prefer", "").replace(" ", "").lower()
 
     def keep(self, part: bytes, *, is_done: bool) -> Keep | None:

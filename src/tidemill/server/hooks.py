@@ -30,6 +30,7 @@ from tidemill.server.committer import Committer
 from tidemill.server.lines import on_one_line
 from tidemill.server.outcome import Outcome
 from tidemill.server.signatures import SCHEMES, Scheme, verify
+from tidemill.server.tracing import traceparent_in
 
 __all__ = ["Hooks"]
 
@@ -62,7 +63,8 @@ class Hooks:
             verify(hook, request.headers, sent, time.time())
             topic = self._served.asset(hook.asset)
             line = _line(hook, topic, request.headers, sent)
-            receipt = await self._committer.commit(Sending(topic, line, 1))
+            traced = traceparent_in(request.scope["headers"])
+            receipt = await self._committer.commit(Sending(topic, line, 1, traceparent=traced))
         finally:
             body.release()
         outcome.add(receipt, Chunk(line, 1))

@@ -97,6 +97,7 @@ SCHEMAS: dict[str, Schema] = {
         finished_at=_SECONDS,
         rows_in=_COUNT,
         rows_out=_COUNT,
+        traceparents=_listed(_TEXT),
         error=_TEXT,
     ),
     "Status": _object(
@@ -144,6 +145,9 @@ _ASSET = _in("path", "asset", _TEXT, "The name of an asset.")
 _LIMIT = _in("query", "limit", _COUNT, "At most so many.")
 _KEY = _in("header", "Idempotency-Key", {"type": "string", "maxLength": 255}, "The same key again does nothing twice.")
 _STRICT = _in("header", "Prefer", _TEXT, "handling=strict: take all events, or none.")
+_TRACE = _in(
+    "header", "traceparent", _TEXT, "W3C Trace Context: runs and dead letters name it; an invalid one is no error."
+)
 _READ = "401 403 404 414 431 503"
 _SENT = "400 401 403 404 408 413 414 415 429 431 503"
 
@@ -171,6 +175,7 @@ def _events() -> Schema:
         _in("query", "timeout_ms", {"type": "integer", "minimum": 0, "maximum": 60_000}, "How long to wait for them."),
         _KEY,
         _STRICT,
+        _TRACE,
     ]
     summary = "Take events: an object, an array, lines of JSON, or CloudEvents; gzip and zstd are read"
     return {"post": _operation(summary, answers, f"{_SENT} 409 422", parameters=parameters, requestBody=body)}

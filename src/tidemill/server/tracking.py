@@ -27,6 +27,7 @@ from tidemill.server.door import Door
 from tidemill.server.messages import TYPES, Message, chunk_for, messages_in
 from tidemill.server.outcome import Outcome
 from tidemill.server.refusals import Forbidden
+from tidemill.server.tracing import traceparent_in
 
 __all__ = ["ADDRESSES", "Tracking"]
 
@@ -54,7 +55,8 @@ class Tracking:
         body = Body(request.receive, request.headers, self._room)
         try:
             messages = messages_in(await body.whole(), ADDRESSES[request.url.path], time.time())
-            answers = await asyncio.gather(*(self._take(topic, messages) for topic in topics))
+            traced = traceparent_in(request.scope["headers"])
+            answers = await asyncio.gather(*(self._take(topic, messages, traced) for topic in topics))
         finally:
             body.release()
         return json_answer({"success": True, "topics": dict(zip((t.name for t in topics), answers, strict=True))})
@@ -63,10 +65,10 @@ class Tracking:
         """The topics that take tracking calls."""
         return [topic for topic in self._served.topics() if topic.options.get("tracking")]
 
-    async def _take(self, topic: Asset, messages: list[Message]) -> dict[str, Any]:
+    async def _take(self, topic: Asset, messages: list[Message], traceparent: str) -> dict[str, Any]:
         outcome = Outcome(self._room.limits.results_max)
         chunk = chunk_for(topic, messages)
         if chunk.lines or chunk.refused:
-            sending = Sending(topic, chunk.lines, chunk.count, refused=chunk.refused)
+            sending = Sending(topic, chunk.lines, chunk.count, refused=chunk.refused, traceparent=traceparent)
             outcome.add(await self._committer.commit(sending), chunk)
         return outcome.value()

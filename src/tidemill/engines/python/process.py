@@ -137,7 +137,8 @@ class Workers:
 
     def run(self, definition: Definition, run: Run, deadline: float | None) -> None:
         """Call the function with a run; what the run is asked is answered from here."""
-        described = (run.id, run.job, run.output, run.inputs, run.idempotency_key, run.attempt, run.value)
+        said = (run.id, run.job, run.output, run.inputs, run.idempotency_key, run.attempt, run.value)
+        described = (*said, run.traceparents)
         request = ("run", _code(definition), described)
         self._talk(request, run, deadline)
 

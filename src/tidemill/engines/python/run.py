@@ -9,7 +9,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -29,17 +29,20 @@ class Run:
 
     `inputs` maps each input to the part (from, to] of its log that the run takes. Behind a gate `value` is the partition
     value that the run opens or corrects (text; "" without a gate), and of inputs with that column the run takes the rows
-    of the value within that part; where late rows join (`on_late: next`), those of their values too.
+    of the value within that part; where late rows join (`on_late: next`), those of their values too. `traceparents` are
+    the traces (W3C Trace Context) that the senders of its events named, the newest of each input first.
     """
 
     def __init__(
         self, run: str, job: str, output: str, ranges: Mapping[str, tuple[int, int]], read: Read, *,
         key: str = "", attempt: int = 1, value: str = "", log: Log | None = None,
+        traceparents: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.id = run
         self.job = job
         self.attempt = attempt
         self.value = value
+        self.traceparents = list(traceparents)
         self.inputs = dict(ranges)
         self.idempotency_key = key or idempotency_key(job, ranges, value)
         self.output = output
@@ -100,5 +103,6 @@ def run_of(work: Work, reader: Reader, *, key: str = "", log: Log | None = None)
 
     output = work.job.outputs[0] if work.job.outputs else ""
     return Run(
-        work.run, work.job.name, output, work.ranges, read, key=key, attempt=work.attempt, value=work.value, log=log
-    )
+        work.run, work.job.name, output, work.ranges, read, key=key, attempt=work.attempt, value=work.value, log=log,
+        traceparents=work.traceparents,
+    )  # fmt: skip

@@ -96,7 +96,7 @@ def _apply(kind: str, code: Code, tables: list[bytes], outputs: tuple[str, ...],
 
 
 def _run(line: _Line, code: Code, described: tuple[Any, ...]) -> None:
-    run, job, output, inputs, key, attempt, value = described
+    run, job, output, inputs, key, attempt, value, traces = described
 
     def read(asset: str, images: str) -> pa.Table:
         return unpacked(line.ask("read", asset, images))
@@ -104,7 +104,8 @@ def _run(line: _Line, code: Code, described: tuple[Any, ...]) -> None:
     def log(text: str) -> None:
         line.ask("log", text)
 
-    _function(*code)(Run(run, job, output, inputs, read, key=key, attempt=attempt, value=value, log=log))
+    given = Run(run, job, output, inputs, read, key=key, attempt=attempt, value=value, log=log, traceparents=traces)
+    _function(*code)(given)
 
 
 _loaded: dict[str, ModuleType] = {}

@@ -280,5 +280,6 @@ def forget(connection: Connection, found: Entry) -> None:
     connection.execute("delete from blocks where place >= ? and place < ?", (low, high))
     connection.execute("delete from versions where place >= ? and place < ?", (low, high))
     connection.execute("delete from earlier where place >= ? and place < ?", (low, high))
+    connection.execute("delete from traces where place >= ? and place < ?", (low, high))
     for table in ("ids", "keys", "schemas"):
         connection.execute(f"delete from {table} where number = ?", (found.number,))

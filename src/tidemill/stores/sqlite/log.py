@@ -20,7 +20,7 @@ from tidemill.core.errors import InvariantError, TidemillError, UserError
 from tidemill.core.model import Asset, AssetKind, Semantics
 from tidemill.core.ports import Receipt, Sending, Table
 from tidemill.core.schema import Policy, SchemaDrift, merged, policy_of
-from tidemill.stores.sqlite import catalog, records, topics, versions
+from tidemill.stores.sqlite import catalog, records, topics, traces, versions
 from tidemill.stores.sqlite.connection import Connection
 from tidemill.stores.sqlite.contract import Checked, Contract
 from tidemill.stores.sqlite.evolve import evolved
@@ -223,7 +223,9 @@ class Door:
         refusals = sorted([*checked.refusals, *landed.refusals], key=lambda each: each.index)
         refused = [refusal for sending in ticket.sendings for refusal in sending.refused]
         if refusals or refused:
-            records.park(connection, asset.name, [*refusals, *refused], now)
+            traced = traces.of_refusals(ticket.sendings, refusals)
+            traced += [sending.traceparent for sending in ticket.sendings for _ in sending.refused]
+            records.park(connection, asset.name, [*refusals, *refused], traced, now)
         if ticket.source:
             connection.execute(
                 "insert or replace into marks (asset, source, mark) values (?, ?, ?)",
@@ -269,6 +271,8 @@ def _groups(sendings: Sequence[Sending]) -> list[list[int]]:
 
 def _keep(connection: Connection, sendings: Sequence[Sending], receipts: Sequence[Receipt]) -> None:
     for sending, receipt in zip(sendings, receipts, strict=True):
+        if sending.traceparent:
+            traces.keep(connection, catalog.entry(connection, sending.asset.name).number, sending.traceparent, receipt)
         if sending.keep is not None:
             records.note(connection, *sending.keep(receipt))
         if sending.letter:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from tidemill.stores.sqlite import catalog, versions
 from tidemill.stores.sqlite.connection import Connection, Migrations
 from tidemill.stores.sqlite.reading import identities
-from tidemill.stores.sqlite.schema import EARLIER, SCHEMAS, place
+from tidemill.stores.sqlite.schema import EARLIER, SCHEMAS, TRACES, place
 
 __all__ = ["MIGRATIONS"]
 
@@ -41,5 +41,11 @@ def _keep_schemas(connection: Connection) -> None:
                 versions.record(connection, found.number, since, columns)
 
 
-MIGRATIONS: Migrations = {1: _note_earlier_events, 2: _keep_schemas}
+def _keep_traces(connection: Connection) -> None:
+    """To 4: events and dead letters have the trace that their sender named; of those before, none is known."""
+    connection.execute(TRACES)
+    connection.execute("alter table dead add column traceparent text not null default ''")
+
+
+MIGRATIONS: Migrations = {1: _note_earlier_events, 2: _keep_schemas, 3: _keep_traces}
 """By schema number, the step that leads to the next one."""

@@ -85,16 +85,22 @@ def noted(connection: Connection, topic: str, name: str) -> Any:
     return None if row is None else msgspec.json.decode(row[0])
 
 
-def park(connection: Connection, asset: str, refusals: Sequence[Refusal], now: float) -> None:
-    """Keep events that the door refused. The same event for the same reason again counts one more attempt."""
+def park(
+    connection: Connection, asset: str, refusals: Sequence[Refusal], traceparents: Sequence[str], now: float
+) -> None:
+    """Keep events that the door refused, each with the trace that its sender named ("" where none).
+
+    The same event for the same reason again counts one more attempt.
+    """
     rows = [
-        (_letter_id(asset, each), asset, "", DOOR, each.reason, each.payload, each.column, now, now, PARKED)
-        for each in refusals
+        (_letter_id(asset, each), asset, "", DOOR, each.reason, each.payload, each.column, now, now, PARKED, traced)
+        for each, traced in zip(refusals, traceparents, strict=True)
     ]
     connection.executemany(
-        "insert into dead (id, asset, job, stage, reason, payload, column_, attempts, first_at, last_at, state) "
-        "values (?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?) on conflict (id) do update set attempts = attempts + 1, "
-        "last_at = excluded.last_at, state = excluded.state",
+        "insert into dead (id, asset, job, stage, reason, payload, column_, attempts, first_at, last_at, state, "
+        "traceparent) values (?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?) on conflict (id) do update set attempts = attempts + 1, "
+        "last_at = excluded.last_at, state = excluded.state, "
+        "traceparent = coalesce(nullif(excluded.traceparent, ''), traceparent)",
         rows,
     )
 
@@ -110,13 +116,15 @@ def change_letter(connection: Connection, letter: str, **values: Any) -> None:
     connection.execute(f"update dead set {changes} where id = ?", (*values.values(), letter))
 
 
-_DEAD = ("id", "asset", "job", "stage", "reason", "payload", "column", "attempts", "first_at", "last_at", "state")
+_DEAD = (
+    "id", "asset", "job", "stage", "reason", "payload", "column", "attempts", "first_at", "last_at", "state", "traceparent",
+)  # fmt: skip
 
 
 def dead(connection: Connection, *, asset: str, limit: int) -> list[dict[str, Any]]:
     """Parked events, newest first; `limit` 0 or less is no limit."""
     rows = connection.all(
-        "select id, asset, job, stage, reason, payload, column_, attempts, first_at, last_at, state from dead "
+        "select id, asset, job, stage, reason, payload, column_, attempts, first_at, last_at, state, traceparent from dead "
         f"{'where asset = ?' if asset else ''} order by last_at desc, sequence desc limit ?",
         [*([asset] if asset else []), limit if limit > 0 else -1],
     )

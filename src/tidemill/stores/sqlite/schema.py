@@ -14,12 +14,22 @@ event is the newest of this key). Both point into the log by offset, so what the
 
 from __future__ import annotations
 
-__all__ = ["APPLICATION_ID", "EARLIER", "OVERLAY", "SCHEMA", "SCHEMAS", "SCHEMA_VERSION", "offset_of", "place"]
+__all__ = [
+    "APPLICATION_ID",
+    "EARLIER",
+    "OVERLAY",
+    "SCHEMA",
+    "SCHEMAS",
+    "SCHEMA_VERSION",
+    "TRACES",
+    "offset_of",
+    "place",
+]
 
 APPLICATION_ID = 0x7469646D
 """`tidm`: marks the file as ours in its header."""
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """The schema that this code writes (`PRAGMA user_version`)."""
 
 _OFFSET_BITS = 40
@@ -40,6 +50,8 @@ EARLIER = "create table earlier (place integer primary key, before integer not n
 SCHEMAS = """create table schemas (
         number integer not null, version integer not null, since integer not null, columns text not null,
         primary key (number, version)) without rowid"""
+
+TRACES = "create table traces (place integer primary key, count integer not null, traceparent text not null)"
 
 SCHEMA = (
     "create table meta (name text primary key, value integer not null) without rowid",
@@ -69,6 +81,8 @@ SCHEMA = (
     EARLIER,
     # The columns of a topic's events after the offset `since`, up to the next version.
     SCHEMAS,
+    # The trace that a sender said its events belong to: place of the first of them, how many.
+    TRACES,
     "create table versions (place integer primary key, version text not null, at real not null)",
     # Rows of internal assets with their history: an image is current from `from_` until `until`.
     """create table images (
@@ -90,7 +104,8 @@ SCHEMA = (
     """create table dead (
         sequence integer primary key, id text not null unique, asset text not null, job text not null,
         stage text not null, reason text not null, payload text not null, column_ text not null,
-        attempts integer not null, first_at real not null, last_at real not null, state text not null)""",
+        attempts integer not null, first_at real not null, last_at real not null, state text not null,
+        traceparent text not null default '')""",
     "create index dead_by_time on dead (last_at)",
     "create index dead_by_asset on dead (asset, last_at)",
 )

@@ -27,7 +27,7 @@ from tidemill.core.errors import InvariantError, NotFound, OperatorError
 from tidemill.core.model import Asset, Home
 from tidemill.core.ports import Positions, Receipt, RunRecord, Sending, Transaction
 from tidemill.core.schema import SchemaVersion
-from tidemill.stores.sqlite import blocks, catalog, records, upkeep, versions
+from tidemill.stores.sqlite import blocks, catalog, records, traces, upkeep, versions
 from tidemill.stores.sqlite.connection import Connection, Hook, connect, prepare
 from tidemill.stores.sqlite.log import Door
 from tidemill.stores.sqlite.lookup import event_of
@@ -321,6 +321,14 @@ class SQLiteStore:
         """Forget all notes of the topics from `first` to `last`, both included."""
         with self._writes() as connection:
             connection.execute("delete from notes where topic between ? and ?", (first, last))
+
+    def traces(self, asset: str, ranges: Sequence[tuple[int, int]]) -> list[list[str]]:
+        """The traces that senders named, by range of offsets (port `Ledger.traces`)."""
+        with self._reads() as connection:
+            found = catalog.known(connection, asset)
+            if found is None or connection.one("select 1 from traces limit 1") is None:
+                return [[] for _ in ranges]
+            return [traces.within(connection, found.number, from_, to) for from_, to in ranges]
 
     def change_letter(self, letter: str, **values: Any) -> None:
         """Change `state`, `payload`, `reason` or `attempts` of a dead letter (beyond the port)."""

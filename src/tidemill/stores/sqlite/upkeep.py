@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tidemill.core.errors import OperatorError
-from tidemill.stores.sqlite import blocks, catalog, topics
+from tidemill.stores.sqlite import blocks, catalog, topics, traces
 from tidemill.stores.sqlite.catalog import Entry
 from tidemill.stores.sqlite.connection import WAL_BYTES_KEPT, Connection, explained
 from tidemill.stores.sqlite.contract import id_in
@@ -185,6 +185,7 @@ def _trim_blocks(connection: Connection, found: Entry, below: int) -> int:
         found.count -= gone
     low, high = place(found.number, 0), place(found.number, found.floor)
     connection.execute("delete from earlier where place > ? and place <= ?", (low, high))
+    traces.forget(connection, found.number, found.floor)
     return gone
 
 
