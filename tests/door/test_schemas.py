@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,38 @@ def test_the_answer_tells_of_fields_that_were_left_out(shop: Front) -> None:
     assert answer.status == 202
     assert answer.json["warning"].startswith("events of ignore carry what it does not declare: m")
     assert "warning" not in shop.post("ignore", {"n": 1}).json
+
+
+def test_the_fields_of_every_event_of_a_request_are_told(shop: Front) -> None:
+    answer = shop.post("ignore", [{"n": 1}, {"n": 2, "late": 1}, {"n": 3}, {"n": 4, "later": 1, "late": 2}])
+    assert answer.json["undeclared"] == ["late", "later"]
+    assert "does not declare: late, later" in answer.json["warning"]
+
+
+def test_each_of_many_requests_is_told_of_its_own_fields(shop: Front) -> None:
+    told: dict[int, Any] = {}
+
+    def send(who: int) -> None:
+        told[who] = [shop.post("ignore", {"n": 1, **({f"own{who}": 1} if who % 2 else {})}).json for _ in range(10)]
+
+    threads = [threading.Thread(target=send, args=(who,)) for who in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    fields = {who: {tuple(each.get("undeclared", ())) for each in answers} for who, answers in told.items()}
+    assert fields == {who: {(f"own{who}",)} if who % 2 else {()} for who in range(8)}
+
+
+def test_a_stream_is_told_of_the_fields_of_all_its_parts_also_when_it_is_sent_again(shop: Front) -> None:
+    def body() -> Iterator[bytes]:
+        for part in range(3):
+            yield b'{"n": 1}\n' * 150_000
+            yield b'{"n": 1, "part%d": 1}\n' % part
+
+    first = shop.post_stream("ignore", body(), Idempotency_Key="parts")
+    assert first.json["undeclared"] == ["part0", "part1", "part2"]
+    assert shop.post_stream("ignore", body(), Idempotency_Key="parts").json == first.json
 
 
 def test_strict_parks_such_an_event_with_its_column(shop: Front) -> None:

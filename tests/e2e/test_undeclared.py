@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.e2e.conftest import ORDERS, Project, alarms, order, ran
 from tidemill.core.model import Asset, AssetKind, Column
-from tidemill.project.undeclared import LINES_MAX, Undeclared
+from tidemill.project.undeclared import FIELDS_MAX, Undeclared
 
 TOPIC = Asset("orders", AssetKind.TOPIC, (Column("id", "varchar"), Column("amount", "integer")), id="id")
 
@@ -50,11 +50,28 @@ def test_a_topic_without_columns_and_lines_that_are_no_events_tell_nothing() -> 
     assert undeclared.look(TOPIC, b'[1]\n\n{"id": \n\xff\n') == []
 
 
-def test_of_a_batch_the_first_events_are_looked_at() -> None:
+def test_of_a_batch_every_event_is_looked_at() -> None:
     undeclared = Undeclared(Kept())
-    many = [{"id": str(number)} for number in range(LINES_MAX)]
-    assert undeclared.look(TOPIC, lines(*many, {"late": 1})) == []
-    assert undeclared.look(TOPIC, lines(*many[1:], {"late": 1})) == ["late"]
+    many = [{"id": str(number)} for number in range(5_000)]
+    assert undeclared.look(TOPIC, lines(*many)) == []
+    assert undeclared.look(TOPIC, lines(*many, {"late": 1}, {"later": 1, "id": "x"})) == ["late", "later"]
+
+
+def test_a_column_whose_name_is_no_plain_text_is_declared_like_others() -> None:
+    topic = Asset("odd", AssetKind.TOPIC, (Column('a"b', "integer"), Column("é", "integer")))
+    undeclared = Undeclared(Kept())
+    assert undeclared.look(topic, lines({'a"b': 1, "é": 2})) == []
+    assert undeclared.look(topic, lines({'a"b': 1, "e": 2})) == ["e"]
+
+
+def test_fields_whose_names_are_data_are_kept_up_to_a_number() -> None:
+    kept = Kept()
+    undeclared = Undeclared(kept)
+    for start in range(0, 3 * FIELDS_MAX, 500):
+        undeclared.look(TOPIC, lines({f"customer {number}": 1 for number in range(start, start + 500)}))
+    assert len(kept.kept["orders"]) == FIELDS_MAX
+    assert kept.written == 2
+    assert len(undeclared.look(TOPIC, lines({str(number): 1 for number in range(2 * FIELDS_MAX)}))) == FIELDS_MAX
 
 
 def test_emit_warns_beside_its_answer_and_status_says_it_until_it_is_declared(project: Project) -> None:

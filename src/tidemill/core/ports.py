@@ -227,8 +227,8 @@ class Receipt:
     """What became of what was sent to the door: counts that add up to what was sent (rule 5).
 
     The accepted events have the last `accepted` offsets up to `head`. `duplicates` are (place in what was sent, offset
-    of the event it repeats; 0 for a stale version, which repeats none). `warning` is "" or what the sender should
-    know of what was accepted.
+    of the event it repeats; 0 for a stale version, which repeats none). `undeclared` are fields that the events carry
+    and their topic does not declare.
     """
 
     accepted: int = 0
@@ -237,7 +237,7 @@ class Receipt:
     head: int = 0
     refusals: tuple[Refusal, ...] = ()
     duplicates: tuple[tuple[int, int], ...] = ()
-    warning: str = ""
+    undeclared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

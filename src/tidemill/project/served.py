@@ -21,7 +21,6 @@ from tidemill.project.awaiting import Journey
 from tidemill.project.hooks import Hook
 from tidemill.project.keys import Keys
 from tidemill.project.serving import ServerWords
-from tidemill.project.undeclared import told
 from tidemill.project.wiring import Machine
 
 __all__ = ["ServedMachine"]
@@ -73,19 +72,28 @@ class ServedMachine:
 
     def take(self, sendings: Sequence[Sending]) -> list[Receipt | Exception]:
         """Take events of many senders into their topics, in as few commits as can be; durable on return."""
-        answers = evolving.append_all(self.machine, sendings)
+        extras = [self._undeclared(sending) for sending in sendings]
+        told = [_telling(sending, extra) if extra else sending for sending, extra in zip(sendings, extras, strict=True)]
+        answers = evolving.append_all(self.machine, told)
         heads: dict[str, int] = {}
-        for number, (sending, answer) in enumerate(zip(sendings, answers, strict=True)):
-            if isinstance(answer, Receipt) and answer.accepted:
-                topic = sending.asset
-                if not GIVEN & topic.options.keys():  # what such topics carry beside their columns, we put there
-                    extra = self.machine.undeclared.look(topic, sending.events, 1)
-                    answers[number] = replace(answer, warning=told(topic, extra)) if extra else answer
-                heads[topic.name] = max(heads.get(topic.name, 0), answer.head)
+        for number, answer in enumerate(answers):
+            if not isinstance(answer, Receipt):
+                continue
+            topic = sendings[number].asset.name
+            if extras[number]:
+                answers[number] = replace(answer, undeclared=extras[number])
+            if answer.accepted:
+                self.machine.undeclared.keep(topic, extras[number])
+                heads[topic] = max(heads.get(topic, 0), answer.head)
         now = self.machine.clock.now()
         for name, head in heads.items():
             self.machine.loop.post(Landed(name, Head(head), now))
         return answers
+
+    def _undeclared(self, sending: Sending) -> tuple[str, ...]:
+        if GIVEN & sending.asset.options.keys():
+            return ()  # what such topics carry beside their columns, we put there
+        return tuple(self.machine.undeclared.find(sending.asset, sending.events))
 
     def remembered(self, topic: str, name: str) -> Any:
         """The note kept under this topic and name, or None."""
@@ -128,6 +136,14 @@ class ServedMachine:
         handled = self.machine.loop.when_handled()
         self.machine.ledger.head("")
         return handled.wait(ALIVE_SECONDS)
+
+
+def _telling(sending: Sending, undeclared: tuple[str, ...]) -> Sending:
+    """A sending whose kept answer tells of its undeclared fields as the given one does."""
+    keep = sending.keep
+    if keep is None:
+        return sending
+    return replace(sending, keep=lambda receipt: keep(replace(receipt, undeclared=undeclared)))
 
 
 ALIVE_SECONDS = 2.0

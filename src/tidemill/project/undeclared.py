@@ -2,13 +2,14 @@
 
 Rules of this file:
   * nothing is refused or changed here; it is told once where it was sent, and in `status` while it is so;
-  * of a batch the first `LINES_MAX` events are looked at, so that a door at full speed pays nothing it could measure;
+  * every event is looked at; where none has such a field, which is nearly always, that costs a fraction of a microsecond;
+  * what is kept of a topic is bounded: fields whose names are data (one for each customer) would never end;
   * a topic without columns takes anything, and tells nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Protocol
 
@@ -17,13 +18,17 @@ import msgspec
 from tidemill.core.model import Asset
 from tidemill.core.schema import Policy, policy_of
 
-__all__ = ["LINES_MAX", "Undeclared", "told"]
+__all__ = ["FIELDS_MAX", "Undeclared", "told"]
 
-LINES_MAX = 100
-"""So many of the first events of a batch are looked at."""
+FIELDS_MAX = 1_000
+"""So many undeclared fields of a topic are kept, and told of one batch."""
+
+SHAPES_KEPT = 1_024
+"""So many topics are kept ready."""
 
 TOPIC = "undeclared"
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Notes(Protocol):
@@ -39,20 +44,35 @@ class Undeclared:
     def __init__(self, notes: Notes) -> None:
         self._notes = notes
         self._seen: dict[str, set[str]] = {name: set(fields) for name, fields in notes.notes(TOPIC).items()}
+        self._shapes: dict[int, _Shape] = {}
 
-    def look(self, topic: Asset, events: bytes, lines_max: int = LINES_MAX) -> list[str]:
-        """The undeclared fields in the first of these events (NDJSON)."""
-        declared = {column.name for column in topic.columns}
-        if not declared or policy_of(topic) is not Policy.IGNORE:
-            return []
-        declared |= {topic.id, topic.version, topic.event_time, "_deleted", *topic.key}
-        found = dict.fromkeys(
-            name for line in _first(events, lines_max) for name in _names(line) if name not in declared
-        )
-        if not found.keys() <= self._seen.get(topic.name, set()):
-            self._seen.setdefault(topic.name, set()).update(found)
-            self._notes.note(TOPIC, topic.name, sorted(self._seen[topic.name]))
-        return list(found)
+    def look(self, topic: Asset, events: bytes) -> list[str]:
+        """The undeclared fields in these events (NDJSON)."""
+        found = self.find(topic, events)
+        if found:
+            self.keep(topic.name, found)
+        return found
+
+    def find(self, topic: Asset, events: bytes) -> list[str]:
+        """The undeclared fields in these events (NDJSON), of which nothing is kept yet."""
+        return self._shape_of(topic).strangers(events)
+
+    def _shape_of(self, topic: Asset) -> _Shape:
+        """The shape of this very asset object; assets hold mappings, so they cannot be keys themselves."""
+        found = self._shapes.get(id(topic))
+        if found is None or found.topic is not topic:
+            if len(self._shapes) >= SHAPES_KEPT:
+                self._shapes = {}
+            found = self._shapes[id(topic)] = _Shape(topic)
+        return found
+
+    def keep(self, topic: str, found: Sequence[str]) -> None:
+        """Keep for `status` that a topic took events with these fields."""
+        seen = self._seen.setdefault(topic, set())
+        new = [name for name in found if name not in seen][: max(0, FIELDS_MAX - len(seen))]
+        if new:
+            seen.update(new)
+            self._notes.note(TOPIC, topic, sorted(seen))
 
     def standing(self, topics: Mapping[str, Asset]) -> Iterator[tuple[str, str]]:
         """Each topic with what to say of it, whose events carried fields that it still does not declare."""
@@ -74,12 +94,49 @@ def told(topic: Asset, fields: list[str]) -> str:
     return f"events of {topic.name} carry what it does not declare: {listed}{more}; it stays in the event, and no job sees it"
 
 
-def _first(events: bytes, lines_max: int) -> list[bytes]:
-    return events.split(b"\n", lines_max)[:lines_max]
+class _Shape:
+    """The fields that the events of a topic may have without a word."""
+
+    def __init__(self, topic: Asset) -> None:
+        self.topic = topic
+        columns = {column.name for column in topic.columns}
+        self._is_open = not columns or policy_of(topic) is not Policy.IGNORE
+        self._declared = (columns | {topic.id, topic.version, topic.event_time, "_deleted", *topic.key}) - {""}
+        self._decoder = None if self._is_open else _decoder(self._declared)
+
+    def strangers(self, events: bytes) -> list[str]:
+        """The fields that are not declared, in the order that they come in."""
+        if self._is_open or self._is_declared(events):
+            return []
+        found: dict[str, None] = {}
+        for line in events.split(b"\n"):
+            found.update((name, None) for name in _names(line) if name not in self._declared)
+            if len(found) >= FIELDS_MAX:
+                break
+        return list(found)[:FIELDS_MAX]
+
+    def _is_declared(self, events: bytes) -> bool:
+        """Whether it is certain that every event has declared fields alone."""
+        if self._decoder is None:
+            return False
+        try:
+            self._decoder.decode_lines(events)
+        except _BAD:
+            return False
+        return True
+
+
+def _decoder(names: Iterable[str]) -> msgspec.json.Decoder[Any] | None:
+    """What reads events with these fields and no others; None where a name cannot be a struct's field."""
+    fields = {f"f{number}": name for number, name in enumerate(sorted(names))}
+    if not all(name.isprintable() and not {'"', "\\"} & set(name) for name in fields.values()):
+        return None
+    types = [(field, msgspec.Raw, msgspec.Raw()) for field in fields]
+    return msgspec.json.Decoder(msgspec.defstruct("Fields", types, rename=fields, gc=False, forbid_unknown_fields=True))
 
 
 def _names(line: bytes) -> list[str]:
     try:
         return list(_fields(line)) if line.strip() else []
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _BAD:
         return []  # the door says what is wrong with it

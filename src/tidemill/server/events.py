@@ -78,6 +78,7 @@ class Events:
             return json_answer(await to_thread.run_sync(self._served.touch, name), 202)
         if asset.kind is not AssetKind.TOPIC:
             raise UserError(f"`{name}` is a {asset.kind.value}: events go to topics", mend="name a topic")
+        outcome.topic = asset
         body = Body(receive, headers, self._room)
         request = _Request(asset, headers, body, outcome, traceparent_in(scope["headers"]))
         try:

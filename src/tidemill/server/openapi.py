@@ -67,6 +67,7 @@ SCHEMAS: dict[str, Schema] = {
         results=_listed(_ref("Result")),
         results_left_out=_COUNT,
         warning=_TEXT,
+        undeclared=_listed(_TEXT),
         link=_TEXT,
     ),
     "Produced": {"allOf": [_ref("Taken"), _object(asset=_TEXT, rows=_ROWS)]},

@@ -1,7 +1,7 @@
 """What became of the events of one request: counts, and a list of those that were not accepted.
 
 Rules of this file:
-  * a warning (fields that nobody declared) is the first one of the request, and only there where there is one;
+  * a warning (fields that nobody declared) is of all events of the request, and only there where there is one;
   * counts are of everything; the list ends at `results_max`, and then says how many it leaves out;
   * an index is the place of an event in the request, from 0, whatever the request was cut into.
 """
@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tidemill.core.model import Asset
 from tidemill.core.ports import Receipt, Refusal
+from tidemill.project.undeclared import FIELDS_MAX, told
 from tidemill.server.chunks import Chunk
 
 __all__ = ["Outcome"]
@@ -20,9 +22,13 @@ __all__ = ["Outcome"]
 
 @dataclass(slots=True)
 class Outcome:
-    """The sum of the receipts of a request; with `keeps_offsets` also where its events are (repeated ones too)."""
+    """The sum of the receipts of a request; with `keeps_offsets` also where its events are (repeated ones too).
+
+    `topic` is the topic they go to, where fields that it does not declare are to be told.
+    """
 
     results_max: int
+    topic: Asset | None = None
     accepted: int = 0
     duplicate: int = 0
     parked: int = 0
@@ -30,7 +36,7 @@ class Outcome:
     left_out: int = 0
     keeps_offsets: bool = False
     offsets: list[int] = field(default_factory=list)
-    warning: str = ""
+    undeclared: dict[str, None] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -43,7 +49,7 @@ class Outcome:
         self.accepted += receipt.accepted
         self.duplicate += receipt.duplicate
         self.parked += receipt.parked + len(chunk.refused)
-        self.warning = self.warning or receipt.warning
+        self.undeclared |= dict.fromkeys(receipt.undeclared)
         if self.keeps_offsets:
             self.offsets += range(receipt.head - receipt.accepted + 1, receipt.head + 1) if receipt.accepted else ()
             self.offsets += [offset for _, offset in receipt.duplicates if offset]
@@ -54,7 +60,7 @@ class Outcome:
 
     def after(self, receipt: Receipt, chunk: Chunk) -> Outcome:
         """What this will be once that is added."""
-        found = replace(self, results=list(self.results))
+        found = replace(self, results=list(self.results), undeclared=dict(self.undeclared))
         found.add(receipt, chunk)
         return found
 
@@ -64,7 +70,7 @@ class Outcome:
             self.accepted, self.duplicate = answer["accepted"], answer["duplicate"]
             self.parked, self.results = answer["parked"], list(answer["results"])
             self.left_out = answer.get("results_left_out", 0)
-            self.warning = answer.get("warning", "")
+            self.undeclared = dict.fromkeys(answer.get("undeclared", ()))
 
     def _list(self, receipt: Receipt, chunk: Chunk, status: str) -> None:
         start, places = self.count, chunk.places
@@ -83,8 +89,13 @@ class Outcome:
         """The answer."""
         counts = {"accepted": self.accepted, "duplicate": self.duplicate, "parked": self.parked}
         more = {"results_left_out": self.left_out} if self.left_out else {}
-        said = {"warning": self.warning} if self.warning else {}
-        return {**counts, "results": self.results, **more, **said}
+        return {**counts, "results": self.results, **more, **self._warning()}
+
+    def _warning(self) -> dict[str, Any]:
+        if self.topic is None or not self.undeclared:
+            return {}
+        fields = list(self.undeclared)[:FIELDS_MAX]
+        return {"warning": told(self.topic, fields), "undeclared": fields}
 
 
 def _place(index: int, start: int, places: Sequence[int] | None) -> int:
