@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from tidemill.core.assertion import Assertion
 
@@ -170,11 +171,22 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class Range:
+    """Which values a column may have: from `minimum` to `maximum`, both included; None is no bound.
+
+    A bound is a number (whole, or a Decimal), or the ISO 8601 text of a time.
+    """
+
+    minimum: Any = None
+    maximum: Any = None
+
+
+@dataclass(frozen=True, slots=True)
 class Asset:
     """Something that changes and is tracked: a topic, table, file set, view, extract, or a thing held elsewhere.
 
     `complete` maps a partition column to the members that make one value complete: a tuple of literals, or the
-    text `asset.column`. What is older than `retention_seconds` may be forgotten (0: nothing is). `options` are reader options of the format (for csv: `delimiter`, `null`, `encoding`, ...).
+    text `asset.column`. `ranges` says of columns of topics and files which values are taken. What is older than `retention_seconds` may be forgotten (0: nothing is). `options` are reader options of the format (for csv: `delimiter`, `null`, `encoding`, ...).
     """
 
     name: str
@@ -188,6 +200,7 @@ class Asset:
     path: str = ""
     format: str = ""
     options: Mapping[str, object] = field(default_factory=dict)
+    ranges: Mapping[str, Range] = field(default_factory=dict)
     complete: Mapping[str, tuple[str, ...] | str] = field(default_factory=dict)
     restate: str = "replace"
     on_delete: str = "keep"

@@ -17,6 +17,8 @@ from typing import Any
 from tidemill.core.errors import DefinitionError
 from tidemill.core.model import Asset, AssetKind, Column, Place, Semantics
 from tidemill.core.schema import RESERVED, Policy
+from tidemill.project.ranges import BOUNDS, ranges_of
+from tidemill.project.ranges import KINDS as RANGED
 from tidemill.project.types import column_type
 from tidemill.project.words import choice, duration, names, nearest, positive_duration, text, whole
 
@@ -215,7 +217,9 @@ def _fields(kind: AssetKind, said: Mapping[str, Any], wrong: Callable[..., None]
     for word, value in said.items():
         try:
             if word == "columns":
-                yield "columns", columns_of(value)
+                columns = columns_of(value, has_ranges=kind in RANGED)
+                yield "columns", columns
+                yield "ranges", ranges_of(value, columns)
             elif word in FORMATS and kind in _ON_DISK:
                 options |= _format_options(said, word, value)
             elif word in WORDS and kind in WORDS[word].kinds:
@@ -260,20 +264,42 @@ def _misplaced(kind: AssetKind, word: str) -> tuple[str, str]:
     return f"unknown word {word}", f"write {hint}" if hint else f"the words are {', '.join(sorted(allowed))}"
 
 
-def columns_of(value: object) -> tuple[Column, ...]:
-    """Columns from `name = "type"`, `name = "type not null"` or `name = {type = ..., required = true}`."""
+def columns_of(value: object, *, has_ranges: bool = False) -> tuple[Column, ...]:
+    """Columns from `name = "type"`, `name = "type not null"` or `name = {type = ..., required = true}`.
+
+    With `has_ranges` such a table may say `minimum` and `maximum` too (see ranges.py).
+    """
     if not isinstance(value, Mapping):
         raise ValueError('write a table of columns, each name = "type"')
-    return tuple(_column(str(name), said) for name, said in value.items())
+    return tuple(_column(str(name), said, has_ranges=has_ranges) for name, said in value.items())
 
 
-def _column(name: str, said: object) -> Column:
+def _column(name: str, said: object, *, has_ranges: bool) -> Column:
     if name in RESERVED:
         raise ValueError(f"{name} is a name that tidemill keeps for itself")
-    if isinstance(said, Mapping) and isinstance(said.get("type"), str) and set(said) <= {"type", "required"}:
-        return Column(name, column_type(said["type"]), bool(said.get("required", False)))
+    if isinstance(said, Mapping):
+        _check_words(name, said, has_ranges=has_ranges)
+        return replace(_typed(name, said["type"]), required=bool(said.get("required", False)))
     if not isinstance(said, str):
         raise ValueError(f'the type of {name} is text, such as {name} = "integer"')
+    return _typed(name, said)
+
+
+def _check_words(name: str, said: Mapping[str, Any], *, has_ranges: bool) -> None:
+    """Raise ValueError for a word that a column has not."""
+    known = ("type", "required", *BOUNDS)
+    for word in said:
+        if word not in known:
+            hint = nearest(str(word), known)
+            meant = f"did you mean {hint}?" if hint else f"its words are {', '.join(known)}"
+            raise ValueError(f"column {name} has no {word} ({meant})")
+        if word in BOUNDS and not has_ranges:
+            raise ValueError(f"column {name}: {word} is for topics and files; of what a job makes, the job asserts it")
+    if not isinstance(said.get("type"), str):
+        raise ValueError(f'column {name} has no type; write {name} = {{type = "integer"}}')
+
+
+def _typed(name: str, said: str) -> Column:
     plain = re.sub(r"\s+not\s+null\s*$", "", said, flags=re.IGNORECASE)
     try:
         return Column(name, column_type(plain), plain != said)
@@ -295,7 +321,10 @@ def _completed(asset: Asset) -> Asset:
         id_, given = _GIVEN_COLUMNS[word]
         declared = tuple(column for column in asset.columns if column.name not in given)
         columns = columns_of(given) + declared
-        return replace(asset, columns=columns, id=asset.id or id_, event_time=asset.event_time or "event_time")
+        ranges = {name: range_ for name, range_ in asset.ranges.items() if name not in given}
+        return replace(
+            asset, columns=columns, ranges=ranges, id=asset.id or id_, event_time=asset.event_time or "event_time"
+        )
     if asset.kind is AssetKind.CLOCK:
         return replace(asset, columns=asset.columns or (Column("now", "timestamp"),))
     if asset.kind is AssetKind.EXTRACT:

@@ -30,6 +30,7 @@ from tidemill.engines.duckdb import DuckDBEngine
 from tidemill.project import retention
 from tidemill.project.alarms import alarms, parked, parked_by, rejected_files
 from tidemill.project.judging import readiness
+from tidemill.project.ranges import listed_ranges
 from tidemill.project.system import SYSTEM
 from tidemill.project.tracing import of_row
 from tidemill.project.wiring import Machine
@@ -118,6 +119,7 @@ def assets(machine: Machine) -> list[dict[str, Any]]:
                 "asset": name,
                 "kind": str(asset.kind),
                 "columns": {column.name: column.type for column in asset.columns},
+                **listed_ranges(asset.ranges),
                 **_schema(machine, asset),
                 "key": list(asset.key),
                 "writer": next((job.name for job in jobs if name in job.outputs), None),

@@ -78,6 +78,7 @@ SCHEMAS: dict[str, Schema] = {
         kind=_TEXT,
         columns=_COLUMNS,
         schema={"enum": ["strict", "evolve", "ignore"]},
+        ranges={"type": "object"},
         versions=_listed(_object(version=_COUNT, since=_COUNT, columns=_COLUMNS)),
         key=_listed(_TEXT),
         writer={"type": ["string", "null"]},

@@ -27,11 +27,19 @@ def command(settings: Settings, asset: str) -> None:
     if shown["description"]:
         click.echo(f"  {shown['description']}")
     click.echo(f"  written by {shown['writer'] or 'nobody here'}, read by {listed(shown['readers']) or 'nobody'}")
-    rows = [[name, type_, "key" if name in shown["key"] else ""] for name, type_ in shown["columns"].items()]
+    ranges = shown.get("ranges", {})
+    rows = [
+        [name, type_ + _range(ranges.get(name, {})), "key" if name in shown["key"] else ""]
+        for name, type_ in shown["columns"].items()
+    ]
     print_table(["column", "type", ""], rows, "no columns are known yet")
     if len(shown.get("versions", ())) > 1:
         click.echo()
         print_table(["version", "from offset", "changed"], _changes(shown["versions"]), "")
+
+
+def _range(said: dict[str, Any]) -> str:
+    return "".join(f", {word} {said[word]}" for word in ("minimum", "maximum") if word in said)
 
 
 def _found(mill: Operations, asset: str) -> Any:

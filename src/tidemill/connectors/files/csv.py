@@ -26,7 +26,7 @@ from tidemill.connectors.files.drift import settled
 from tidemill.core.model import Column
 from tidemill.core.schema import Policy
 
-__all__ = ["infer", "names", "read"]
+__all__ = ["infer", "line_of", "names", "read"]
 
 _FAST = ("varchar", "double", "float", "date", "tinyint", "smallint", "integer", "bigint", "timestamp")
 _LEADING_ZERO = r"^[+-]?0[0-9]"
@@ -213,6 +213,11 @@ def _check_required(
         if column.required and table.column(column.name).null_count:
             index = pc.index(table.column(column.name).is_null(), True).as_py()
             raise rejected(file, _line_of(index, text, options), f"the required column {column.name} is null")
+
+
+def line_of(data: bytes, index: int, options: Mapping[str, Any]) -> int:
+    """The line that a row of a file begins on, by its place (from 0)."""
+    return _line_of(index, text_bytes(data, "", str(options.get("encoding", "utf-8"))), options)
 
 
 def _line_of(index: int, text: bytes, options: Mapping[str, Any]) -> int:

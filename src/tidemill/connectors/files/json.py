@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ from tidemill.connectors.files.drift import foreign, matched, stranger
 from tidemill.core.model import Column
 from tidemill.core.schema import Policy, type_of
 
-__all__ = ["infer", "names", "read"]
+__all__ = ["infer", "line_of", "names", "read"]
 
 Rows = Iterator[tuple[int, Mapping[str, Any]]]
 
@@ -103,6 +104,13 @@ def _object(row: Any, file: str, line: int) -> Mapping[str, Any]:
     if not isinstance(row, dict):
         raise rejected(file, line, f"a row is an object, and this is {json.dumps(row, default=str)[:40]}")
     return row
+
+
+def line_of(data: bytes, index: int, options: Mapping[str, Any]) -> int:
+    """The line of a row of a file of lines, by its place (from 0)."""
+    text = text_bytes(data, "", str(options.get("encoding", "utf-8")))
+    lines = (number for number, line in enumerate(text.split(b"\n"), start=1) if line and not line.isspace())
+    return next(islice(lines, index, None), 0)
 
 
 def names(data: bytes, file: str, options: Mapping[str, Any], *, lines: bool) -> list[str]:

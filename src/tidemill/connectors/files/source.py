@@ -27,6 +27,7 @@ from tidemill.connectors.files.drift import added
 from tidemill.connectors.files.identity import identified
 from tidemill.connectors.files.marking import is_marked, listed
 from tidemill.connectors.files.pattern import Pattern
+from tidemill.connectors.files.ranges import check_ranges
 from tidemill.core.errors import DefinitionError, OperatorError
 from tidemill.core.model import Asset, Column
 from tidemill.core.ports import FileContent, SourceFile
@@ -166,6 +167,7 @@ class FilesSource:
         else:
             is_lines = asset.format == "ndjson"
             table, left_out = json.read(data, file.path, inside, options, policy, lines=is_lines)
+        check_ranges(table, file.path, inside, asset.ranges, partial(_line_of, data, asset))
         return self._with_partition(table, asset.columns, file), left_out
 
     def _with_partition(self, table: pa.Table, columns: Sequence[Column], file: SourceFile) -> pa.Table:
@@ -181,6 +183,13 @@ class FilesSource:
                 ) from None
             table = table.append_column(column.name, pa.array([value] * table.num_rows, arrow_type(column.type)))
         return table.select([column.name for column in columns])
+
+
+def _line_of(data: bytes, asset: Asset, index: int) -> int:
+    """The line that a row begins on; 0 where the format has no lines."""
+    if asset.format == "csv":
+        return csv.line_of(data, index, asset.options)
+    return json.line_of(data, index, asset.options) if asset.format == "ndjson" else 0
 
 
 def _opened(asset: Asset, root: Path) -> tuple[Any, str]:

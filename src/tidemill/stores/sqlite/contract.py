@@ -28,12 +28,13 @@ from typing import Any
 import msgspec
 
 from tidemill.core.errors import UserError
-from tidemill.core.model import Asset, Semantics
+from tidemill.core.model import Asset, Column, Semantics
 from tidemill.core.ports import Refusal
 from tidemill.core.schema import RESERVED, Policy, policy_of
 from tidemill.stores.sqlite.decode import is_plain_name
 from tidemill.stores.sqlite.kinds import Kind
 from tidemill.stores.sqlite.nested import kind_of
+from tidemill.stores.sqlite.ranges import ranged
 
 __all__ = [
     "BATCH_BYTES_MAX",
@@ -131,7 +132,7 @@ class Contract:
         self.is_upsert = asset.semantics is Semantics.UPSERT
         self.policy = policy_of(asset) if asset.columns else Policy.IGNORE
         self._check_names(asset)
-        self._kinds = {column.name: kind_of(column.type) for column in asset.columns}
+        self._kinds = {column.name: _kind(asset, column) for column in asset.columns}
         self._required = [column.name for column in asset.columns if column.required]
         self._others = {asset.id, asset.version, asset.event_time, *asset.key, DELETED} - self._kinds.keys()
         self._folded = {name.lower(): name for name in self._kinds}
@@ -448,6 +449,12 @@ def _has_short_lines(piece: bytes) -> bool:
 def _is_shallow(piece: bytes) -> bool:
     """Whether no line has more opening brackets than levels are allowed."""
     return all(line.count(b"{") + line.count(b"[") <= DEPTH_MAX for line in piece.split(b"\n"))
+
+
+def _kind(asset: Asset, column: Column) -> Kind:
+    """What a column takes: the values of its type, within its range."""
+    kind, range_ = kind_of(column.type), asset.ranges.get(column.name)
+    return kind if range_ is None else ranged(kind, range_)
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -19,6 +19,7 @@ from tidemill.core.schema import type_of, wider_types
 from tidemill.stores.sqlite.contract import COLUMNS_MAX, Contract, Refused, pieces_of
 from tidemill.stores.sqlite.kinds import number_of
 from tidemill.stores.sqlite.nested import kind_of
+from tidemill.stores.sqlite.ranges import ranged
 
 __all__ = ["evolved"]
 
@@ -70,6 +71,9 @@ class _Growth:
                 found[name] = _wider(value, type_) if name not in self._fixed else ""
                 if not found[name]:
                     raise ValueError(name)
+            range_ = self._contract.asset.ranges.get(name)
+            if value is not None and range_ is not None:
+                ranged(kind_of(found.get(name, type_)), range_).check(value)
         return found
 
     def columns(self) -> tuple[Column, ...]:
