@@ -29,7 +29,8 @@ from tidemill.server.committer import Committer
 from tidemill.server.counts import Counts
 from tidemill.server.encoding import PIECE_BYTES, decoding
 from tidemill.server.messages import messages_in
-from tidemill.server.refusals import Busy
+from tidemill.server.rates import Rates
+from tidemill.server.refusals import Busy, TooOften
 
 TOPIC = Asset("t", AssetKind.TOPIC, id="id")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "ingest.md"
@@ -59,6 +60,46 @@ def test_a_wrong_word_is_a_problem_with_its_line(tmp_path: Path, line: str, mess
     (tmp_path / "tidemill.toml").write_text(f'[project]\nname = "p"\n\n[server]\n{line}\n')
     [problem] = load(tmp_path).problems
     assert (problem.message, problem.mend, problem.place) == (f"server: {message}", mend, "tidemill.toml:5")
+
+
+# Of a key.
+
+
+def test_a_key_may_send_a_second_s_worth_at_once_and_no_more_than_its_rate_in_the_long_run() -> None:
+    now = [100.0]
+    rates = Rates(4, lambda: now[0])
+
+    def taken(seconds: float, asked: int) -> int:
+        now[0] += seconds
+        return sum(1 for _ in range(asked) if not refused(lambda: rates.spend("a")))
+
+    assert [taken(0, 10), taken(0.25, 10), taken(0.1, 10), taken(0.4, 10), taken(1_000, 10)] == [4, 1, 0, 2, 4]
+    assert sum(taken(0.01, 3) for _ in range(1_000)) in range(39, 45)
+    rates.spend("b")
+
+
+def refused(work: Callable[[], None]) -> bool:
+    try:
+        work()
+    except TooOften:
+        return True
+    return False
+
+
+def test_a_key_that_asks_too_often_is_told_when_to_come_again_and_others_do_not_notice(tmp_path: Path) -> None:
+    words = "[server]\nkey_requests_per_second_max = 1\n"
+    topic = '[assets.t]\nkind = "topic"\n[assets.t.columns]\nn = "integer"\n'
+    text = f'[project]\nname = "p"\n{words}{topic}'
+    with served(tmp_path / "project", text) as front:
+        hasty, calm = (front.mill.add_key(name, ["ingest", "read"])["secret"] for name in ("hasty", "calm"))
+        answers = [front.post("t", {}, Authorization=f"Bearer {hasty}") for _ in range(20)]
+        answer = next(answer for answer in answers if answer.status == 429)
+        assert answer.headers["retry-after"] == "1"
+        assert "the key hasty asks more than 1 times a second" in answer.json["error"]["message"]
+        assert answers[0].status == front.post("t", {}, Authorization=f"Bearer {calm}").status == 202
+        assert {front.post("t", {}, Authorization="Bearer owner").status for _ in range(5)} == {202}
+        assert 429 in {front.ask("GET", "/v1/status", Authorization=f"Bearer {hasty}").status for _ in range(20)}
+        assert len(front.rows("select * from t")) == sum(answer.status == 202 for answer in answers) + 6
 
 
 # Of all requests together.

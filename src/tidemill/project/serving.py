@@ -36,6 +36,7 @@ class Limits:
     `address_bytes_max`: path and query of one request (414).
     `head_seconds_max`: from connecting, or from the answer before, until a request's headers are complete once they
     began (the connection is closed). `silence_seconds_max`: how long a body may pause (408).
+    `key_requests_per_second_max`: how often one access key may ask, with as many at once (429, with Retry-After).
     `connections_max`: connections at the same time (503). `results_max`: how many events one answer lists.
     """
 
@@ -47,6 +48,7 @@ class Limits:
     address_bytes_max: int = 8 * 1024
     head_seconds_max: int = 20
     silence_seconds_max: int = 30
+    key_requests_per_second_max: int = 10_000
     connections_max: int = 2_000
     results_max: int = 1_000
 

@@ -23,6 +23,7 @@ from tidemill.core.errors import (
 )
 from tidemill.project.asking import Gone
 from tidemill.server import refusals
+from tidemill.server.rates import RETRY_AFTER_SECONDS
 
 __all__ = ["STATUS", "error_answer", "error_value", "json_answer", "json_bytes"]
 
@@ -41,6 +42,7 @@ STATUS: tuple[tuple[type[TidemillError], int], ...] = (
     (refusals.NotTaken, 422),
     (refusals.HeadersTooLarge, 431),
     (refusals.Busy, 429),
+    (refusals.TooOften, 429),
     (NotFound, 404),
     (Gone, 410),
     (UserError, 400),
@@ -53,6 +55,7 @@ STATUS: tuple[tuple[type[TidemillError], int], ...] = (
 HEADERS: tuple[tuple[type[TidemillError], str, str], ...] = (
     (refusals.NotAllowed, "WWW-Authenticate", "Bearer"),
     (OperatorError, "Retry-After", "1"),
+    (refusals.TooOften, "Retry-After", str(RETRY_AFTER_SECONDS)),
     (refusals.WrongType, "Accept-Encoding", "gzip, zstd"),
     (refusals.TooSlow, "Connection", "close"),
 )

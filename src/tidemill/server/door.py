@@ -20,9 +20,10 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tidemill.project.keys import Keys
+from tidemill.project.keys import Key, Keys
 from tidemill.project.serving import ServerWords
 from tidemill.server.answer import error_answer
+from tidemill.server.rates import Rates
 from tidemill.server.refusals import AddressTooLong, Forbidden, HeadersTooLarge, Left, NotAllowed, Stranger
 
 __all__ = ["Door", "Endpoint", "is_loopback"]
@@ -48,6 +49,7 @@ class Door:
         self._keys = keys
         self._is_open = is_open
         self._is_local = is_local
+        self._rates = Rates(words.limits.key_requests_per_second_max)
 
     def owning(self, endpoint: Endpoint) -> Endpoint:
         """An endpoint for other processes of the owner: it always wants the token, or a key that may operate."""
@@ -75,16 +77,26 @@ class Door:
         return _answering(looked_at)
 
     def admit(self, headers: Mapping[str, str], scope: str) -> None:
-        """Let a request in that may do this, or raise why not. "" is anything at all."""
+        """Let a request in that may do this, or raise why not. "" is anything at all.
+
+        Called once a request, for it counts against the rate of its key.
+        """
+        key = self.check(headers, scope)
+        if key is not None:
+            self._rates.spend(key.name)
+
+    def check(self, headers: Mapping[str, str], scope: str) -> Key | None:
+        """Raise why a request may not do this; the key that it may do it by, None where none is needed."""
         presented = _presented(headers)
         key = self._keys.find(presented) if presented else None
         self._check_stranger(headers, is_known=key is not None)
         if self.is_owner(headers) or self._is_free(scope):
-            return
+            return None
         if key is None:
             raise NotAllowed("this needs a key, or the token of the owner", mend="send Authorization: Bearer KEY")
         if scope and not key.may(scope):
             raise Forbidden(f"the key {key.name} may not {scope}", mend=f"make one that may: --scope {scope}")
+        return key
 
     def may(self, headers: Mapping[str, str], scope: str) -> bool:
         """Whether a request that is let in may do this as well."""

@@ -61,7 +61,7 @@ class Events:
             wait = wait_in(self._served, scope["path_params"]["asset"], scope["query_string"])
             outcome.keeps_offsets = wait is not None
             if wait is not None:
-                self._door.admit(headers, READ)
+                self._door.check(headers, READ)
             answer = await self._answer(scope, headers, receive, outcome, wait)
         except Left:
             return

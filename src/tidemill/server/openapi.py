@@ -37,7 +37,7 @@ _REFUSALS = {
     "414": "The address is too long.",
     "415": "The type or the encoding of the body is not read here.",
     "422": "A batch that was to be taken whole cannot be, or an idempotency key came with another body.",
-    "429": "There is no room now: come again after Retry-After.",
+    "429": "There is no room now, or the key asks too often: come again after Retry-After.",
     "431": "The headers are too many or too long.",
     "503": "The disk is full, the server is closing, or a secret is not set: nothing was acknowledged.",
 }
@@ -150,7 +150,7 @@ _STRICT = _in("header", "Prefer", _TEXT, "handling=strict: take all events, or n
 _TRACE = _in(
     "header", "traceparent", _TEXT, "W3C Trace Context: runs and dead letters name it; an invalid one is no error."
 )
-_READ = "401 403 404 414 431 503"
+_READ = "401 403 404 414 429 431 503"
 _SENT = "400 401 403 404 408 413 414 415 429 431 503"
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "StillRunning",
     "Stranger",
     "TooLarge",
+    "TooOften",
     "TooSlow",
     "WrongSignature",
     "WrongType",
@@ -39,6 +40,10 @@ class Stranger(UserError):
 
 class TooLarge(UserError):
     """A request carries more than is taken at once."""
+
+
+class TooOften(UserError):
+    """A key asks more often than keys may."""
 
 
 class HeadersTooLarge(UserError):
