@@ -186,3 +186,41 @@ def test_a_shadow_is_shown_as_one(project: Project) -> None:
         assert "totals~shadow" not in [each["asset"] for each in mill.assets()]
         with pytest.raises(TidemillError, match="there is no asset"):
             mill.query('select * from "totals~shadow"')
+
+
+def warnings(project: Project) -> list[dict[str, str]]:
+    """What `check` warns of that is about shadows."""
+    return [each for each in project.json("check")["warnings"] if "shadow" in each["message"]]
+
+
+def test_check_shows_shadows_and_warns_of_those_that_cannot_work_any_more(project: Project) -> None:
+    shop(project)
+    assert project.json("check")["shadows"] == []
+    with project.open() as mill:
+        mill.shadow("totals", sql=OTHER, file="new.sql")
+        found = project.json("check")  # while somebody else has the project
+        assert found["shadows"] == [{"job": "totals", "kind": "sql", "word": "new.sql"}]
+        assert found["ok"]
+        assert warnings(project) == []
+    assert "totals has a shadow: sql new.sql" in project.cli("check").stdout
+    text = "-- mode: realtime\nselect customer, count(*) as n from orders group by customer"
+    project.write({"tidemill.toml": ORDERS.replace("amount", "price"), "jobs/totals.sql": text})
+    assert project.json("check")["ok"], "nothing rests on a shadow"
+    [warning] = warnings(project)
+    assert "the shadow of totals (sql new.sql) cannot work" in warning["message"]
+    assert "amount" in warning["message"]
+    assert "tidemill shadow totals --abandon" in warning["mend"]
+    project.write({"jobs/others.sql": text})
+    project.remove("jobs/totals.sql")
+    [warning] = warnings(project)
+    assert "there is no job totals any more" in warning["message"]
+
+
+def test_check_knows_what_a_shadow_is_compared_with(project: Project) -> None:
+    shop(project, nightly=TOTALS)
+    with project.open() as mill:
+        mill.shadow("totals", against="nightly")
+    assert warnings(project) == []
+    project.remove("jobs/nightly.sql")
+    [warning] = warnings(project)
+    assert "there is no asset nightly" in warning["message"]

@@ -1,7 +1,8 @@
 """Checking a whole project without running it: what loading cannot see, planning does.
 
 Rules of this file:
-  * nothing of the project's state is touched: types are asked of an empty database in memory;
+  * nothing of the project's state is touched: types are asked of an empty database in memory. What is read of it are the
+    shadows of jobs: one that the definitions have no room for any more is a warning, for nothing rests on it;
   * every SQL and Python job is planned; what cannot be planned is a problem with file, line and mend;
   * a job that reads the output of a broken one is not blamed for it.
 """
@@ -20,6 +21,7 @@ from tidemill.engines.python import PythonEngine
 from tidemill.project.asserting import unfit
 from tidemill.project.definitions import Definitions
 from tidemill.project.loading import load
+from tidemill.project.pilot import Pilot, pilots_in
 from tidemill.project.sqljobs import written
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.retention import why_all
@@ -36,9 +38,39 @@ def check(folder: str | Path, env: str | None = None) -> Definitions:
     store = DuckDBStore(":memory:")
     try:
         loaded.problems += _unplannable(loaded, store)
+        _check_shadows(loaded, env, store)
     finally:
         store.close()
     return loaded
+
+
+def _check_shadows(loaded: Definitions, env: str | None, store: DuckDBStore) -> None:
+    """Show the shadows beside the jobs, and warn of those that could not work with these definitions."""
+    for pilot in pilots_in(loaded.folder / ".tidemill"):
+        loaded.shadows.append({"job": pilot.job, "kind": pilot.kind, "word": pilot.word})
+        wrong = _wrong_with(pilot, loaded, env, store)
+        if wrong is not None:
+            reason = wrong.message.rstrip(".")
+            mend = f"{wrong.mend}, or let the shadow go: tidemill shadow {pilot.job} --abandon"
+            told = f"the shadow of {pilot.job} ({pilot.kind} {pilot.word}) cannot work: {reason}"
+            loaded.warnings.append(DefinitionError(told, place=pilot.word, mend=mend))
+
+
+def _wrong_with(pilot: Pilot, loaded: Definitions, env: str | None, store: DuckDBStore) -> DefinitionError | None:
+    live = loaded.jobs.get(pilot.job)
+    if live is None:
+        is_broken = bool(loaded.problems)  # it may be there once they are mended
+        return None if is_broken else DefinitionError(f"there is no job {pilot.job} any more", mend="put the job back")
+    if pilot.kind == "against" and pilot.word not in loaded.assets:
+        return DefinitionError(f"there is no asset {pilot.word}", mend="declare it")
+    if pilot.kind != "sql":
+        return None
+    file = live.place.file
+    if not file.endswith(".sql"):
+        return DefinitionError(f"{pilot.job} is not made of a SQL file any more", mend="put the file back")
+    instead = load(loaded.folder, env, instead={file: pilot.sql})
+    problems = [*instead.problems, *_unplannable(instead, store)]
+    return next((problem for problem in problems if problem.place.partition(":")[0] == file), None)
 
 
 def drop_contradictions(loaded: Definitions) -> None:

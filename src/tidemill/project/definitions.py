@@ -27,7 +27,7 @@ class Definitions:
     `jobs` are those that run; `functions` holds the callable of each Python job by job name; `views` maps the name of
     a view to its SQL (views have no job: their SQL stands in their readers), and `named` what the SQL of each view, and of
     each job that reads one, names. `settings` are the tables of tidemill.toml that other rooms read (`[alarms]`);
-    `server` are the words of `[server]`.
+    `server` are the words of `[server]`. `shadows` are `{job, kind, word}` of those that a check found beside its jobs.
     """
 
     folder: Path
@@ -44,6 +44,7 @@ class Definitions:
     server: ServerWords = field(default_factory=ServerWords)
     problems: list[DefinitionError] = field(default_factory=list)
     warnings: list[DefinitionError] = field(default_factory=list)
+    shadows: list[dict[str, str]] = field(default_factory=list)
 
     def check(self) -> None:
         """Raise everything that is wrong as one error; nothing happens where all is well."""

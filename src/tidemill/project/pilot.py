@@ -7,14 +7,21 @@ Rules of this file:
 
 from __future__ import annotations
 
+import json
 import math
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tidemill.runtime.shadow import Compared
 
-__all__ = ["Pilot", "Timing"]
+__all__ = ["TOPIC", "Pilot", "Timing", "pilots_in"]
+
+TOPIC = "shadow"
+"""Where in the ledger's notes pilots are kept, by job."""
 
 _CLASS_GROWTH = 1.1
 """Each class of durations ends so many times as late as the one before: percentiles are right to a tenth."""
@@ -125,3 +132,16 @@ class Pilot:
         elif self.equal_since is None:
             self.equal_since = now
         return before != (self.equal, self.differing, self.columns)
+
+
+def pilots_in(state: Path) -> list[Pilot]:
+    """The pilots that a project's state keeps, whoever has it open; none where there is no ledger that can be read."""
+    path = state / "ledger.db"
+    if not path.is_file():
+        return []
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as ledger:
+            notes = ledger.execute("select value from notes where topic = ? order by name", (TOPIC,)).fetchall()
+    except sqlite3.Error:  # `doctor` says what is wrong with it
+        return []
+    return [Pilot.of_note(json.loads(note)) for (note,) in notes]

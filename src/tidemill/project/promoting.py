@@ -26,8 +26,8 @@ from tidemill.core.model import Home, Job
 from tidemill.project import wiring
 from tidemill.project.loading import load
 from tidemill.project.operations import Json
-from tidemill.project.pilot import Pilot
-from tidemill.project.shadowing import TOPIC, Flying, Shadows, forget
+from tidemill.project.pilot import TOPIC, Pilot
+from tidemill.project.shadowing import Flying, Shadows, forget
 from tidemill.project.shadowjobs import file_of
 from tidemill.project.wiring import Machine
 from tidemill.runtime.hidden import hidden

@@ -24,7 +24,7 @@ from tidemill.core.model import Job, Mode, Takes
 from tidemill.core.ports import RunRecord
 from tidemill.project import reconciling
 from tidemill.project.operations import Json
-from tidemill.project.pilot import Pilot
+from tidemill.project.pilot import TOPIC, Pilot
 from tidemill.project.reports import found, plain
 from tidemill.project.shadowjobs import SAMPLES, Made, check_shadowable, made
 from tidemill.project.wiring import Machine
@@ -33,10 +33,8 @@ from tidemill.runtime.hidden import hidden, of_hidden
 from tidemill.runtime.parking import parked_asset
 from tidemill.runtime.shadow import Compared, Stepped
 
-__all__ = ["TOPIC", "Flying", "Shadows"]
+__all__ = ["Flying", "Shadows"]
 
-TOPIC = "shadow"
-"""Where in the ledger's notes shadows are kept, by job."""
 REST_FACTOR = 50
 """So many times as long as a step took the shadow rests: what it costs the live jobs has a bound."""
 REST_SECONDS = 0.05

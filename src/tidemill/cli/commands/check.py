@@ -29,11 +29,14 @@ def command(settings: Settings) -> int:
                 "jobs": len(found.jobs),
                 "problems": [_as_json(problem) for problem in found.problems],
                 "warnings": [_as_json(warning) for warning in found.warnings],
+                "shadows": found.shadows,
             }
         )
         return WRONG if found.problems else 0
     _tell("error", found.problems)
     _tell("warning", found.warnings)
+    for shadow in found.shadows:
+        click.echo(f"{shadow['job']} has a shadow: {shadow['kind']} {shadow['word']}")
     summary = f"{found.name}: {len(found.assets)} assets, {len(found.jobs)} jobs"
     click.echo(f"{summary}, {len(found.problems)} problems" if found.problems else f"{summary}, all is well")
     return WRONG if found.problems else 0
