@@ -190,7 +190,7 @@ def test_parquet_is_cast_only_where_nothing_is_lost(tmp_path: Path) -> None:
     sink = io.BytesIO()
     pq.write_table(pa.table({"n": [1.5]}), sink)
     assert refusal(tmp_path, sink.getvalue(), asset_of("in/a.parquet", {"n": "integer"}, "parquet")) == (
-        "in/a.parquet: column n is integer and 1.5 does not fit"
+        "in/a.parquet: row 1: column n is integer and 1.5 does not fit"
     )
     assert refusal(tmp_path, b"x", asset_of("in/a.parquet", {}, "parquet")).startswith(
         "in/a.parquet: it is not Parquet"

@@ -94,6 +94,10 @@ PROBLEMS: dict[str, tuple[dict[str, str], list[str]]] = {
         {"tidemill.toml": '[assets.x]\nkind = "files"\npath = "in/{d}.csv"\ncsv.encodng = "latin-1"\n'},
         ["tidemill.toml:4: asset x: csv: csv has no option encodng (did you mean encoding?)\n  mend: mend csv"],
     ),
+    "a delimiter that stands between nothing": (
+        {"tidemill.toml": '[assets.x]\nkind = "files"\npath = "in/{d}.csv"\ncsv.delimiter = ""\n'},
+        ['tidemill.toml:4: asset x: csv: delimiter: write one character that is no quote, such as ";"\n  mend: mend csv'],
+    ),
     "an encoding that is not there": (
         {"tidemill.toml": '[assets.x]\nkind = "files"\npath = "in/{d}.csv"\ncsv.encoding = "latin-one"\n'},
         [

@@ -27,6 +27,7 @@ __all__ = ["FORMATS", "FORMAT_OPTIONS", "GIVEN", "NAME", "asset_of", "columns_of
 NAME = re.compile(r"[A-Za-z_][\w.-]*")
 FORMATS = ("csv", "ndjson", "json", "parquet", "binary")
 _BRACES = re.compile(r"\{([A-Za-z_]\w*)\}")
+_ASCII_MAX = 127
 _ALL = tuple(AssetKind)
 _HELD = (AssetKind.TOPIC, AssetKind.TABLE, AssetKind.FILES)
 _ON_DISK = (AssetKind.FILES, AssetKind.EXTRACT)
@@ -82,6 +83,14 @@ def _character(value: object) -> str:
     if not isinstance(value, str) or len(value.replace("\\t", "\t")) > 1:
         raise ValueError("write one character")
     return value
+
+
+def _delimiter(value: object) -> str:
+    """One character that can stand between values; `\\t` is a tab."""
+    found = _character(value)
+    if not found or found in '\r\n"' or ord(found.replace("\\t", "\t")) > _ASCII_MAX:
+        raise ValueError('write one character that is no quote, such as ";"')
+    return found
 
 
 def _beside(value: object) -> str:
@@ -148,7 +157,7 @@ WORDS: Mapping[str, Word] = {
 """Every word of an asset besides `kind`, `columns` and the table of its format's options."""
 
 FORMAT_OPTIONS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
-    "csv": {"delimiter": _character, "null": _nulls, "encoding": _encoding, "quote": _character, "header": _flag},
+    "csv": {"delimiter": _delimiter, "null": _nulls, "encoding": _encoding, "quote": _character, "header": _flag},
     "ndjson": {"encoding": _encoding},
     "json": {"encoding": _encoding},
     "parquet": {},

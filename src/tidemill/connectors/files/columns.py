@@ -1,8 +1,8 @@
 """Columns of files: DuckDB's type names as Arrow types, and text read as a value without loss.
 
 Rules of this file:
-  * text is a value of a type only where it says exactly that value: "5.7" and "" are no integers;
-  * a moment with an offset is converted to UTC; a moment without one is taken as UTC;
+  * text is a value of a type only where it says exactly that value: "5.7" and "" are no integers, 1e400 is no double;
+  * a moment with an offset is converted to UTC; a moment without one is taken as UTC; a time of day has no offset;
   * every reading raises ValueError with one sentence; who calls knows the file and the line.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from tidemill.core.model import Column
 
-__all__ = ["arrow_type", "from_json", "from_text", "type_name"]
+__all__ = ["array_of", "arrow_type", "from_json", "from_text", "type_name"]
 
 _ZONED = "timestamp with time zone"
 _PLAIN: Mapping[str, pa.DataType] = {
@@ -33,10 +33,18 @@ _PLAIN: Mapping[str, pa.DataType] = {
     "timestamp_ns": pa.timestamp("ns"), _ZONED: pa.timestamp("us", "UTC"),
 }  # fmt: skip
 _DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
-_WHOLE = re.compile(r"[+-]?\d+")
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_NO_NUMBER = re.compile(r"[+-]?(?:inf|infinity|nan)", re.IGNORECASE)
+_FRACTION = re.compile(r"[.,]([0-9]+)")
 _TRUE, _FALSE = ("true", "t", "yes", "1"), ("false", "f", "no", "0")
 _BITS = {"tinyint": 7, "smallint": 15, "integer": 31, "bigint": 63}
 _UNSIGNED = {"utinyint": 8, "usmallint": 16, "uinteger": 32, "ubigint": 64}
+_HUGEINT_MAX = 10**38 - 1
+_FLOAT_MAX = 3.4028235677973362e38
+"""Beyond this a number is rounded to no float but to infinity."""
+_NANOSECONDS = (datetime(1677, 9, 22, tzinfo=UTC), datetime(2262, 4, 11, tzinfo=UTC))
+"""The moments that nanoseconds in 64 bits reach."""
 
 
 def arrow_type(name: str) -> pa.DataType:
@@ -70,7 +78,7 @@ def from_text(text: str, column: Column) -> Any:
     """The value that a text says, for a column of this type. Raises ValueError."""
     try:
         value = _reader(column.type)(text)
-    except (ValueError, InvalidOperation, OverflowError):
+    except (ValueError, InvalidOperation, OverflowError, RecursionError):
         raise ValueError(f'column {column.name} is {column.type} and "{text[:60]}" is not') from None
     return _in_range(value, text, column)
 
@@ -84,7 +92,19 @@ def _reader(name: str) -> Callable[[str], Any]:
         return lambda text: _decimal(text, name)
     if name.startswith("timestamp"):
         return lambda text: _moment(text, name)
-    return json.loads if name.endswith("[]") else str
+    return (lambda text: _list(text, name)) if name.endswith("[]") else str
+
+
+def _list(text: str, name: str) -> list[Any]:
+    found = json.loads(text, parse_constant=_not_json)
+    if not isinstance(found, list):
+        raise ValueError
+    inner = Column("", name[:-2])
+    return [from_json(item, inner) for item in found]
+
+
+def _not_json(word: str) -> float:
+    raise ValueError(f"{word} is not JSON")
 
 
 def _whole(text: str) -> int:
@@ -101,6 +121,8 @@ def _boolean(text: str) -> bool:
 
 
 def _decimal(text: str, name: str) -> Decimal:
+    if not _NUMBER.fullmatch(text.strip()):
+        raise ValueError
     value = Decimal(text.strip())
     match = _DECIMAL.fullmatch(name)
     width, scale = (int(match[1]), int(match[2])) if match else (38, 0)
@@ -110,28 +132,52 @@ def _decimal(text: str, name: str) -> Decimal:
     return rounded
 
 
+def _double(text: str) -> float:
+    said = text.strip()
+    if _NO_NUMBER.fullmatch(said):
+        return float(said)
+    value = float(said) if _NUMBER.fullmatch(said) else math.inf
+    if math.isinf(value):
+        raise ValueError
+    return value
+
+
 def _moment(text: str, name: str) -> datetime:
     said = text.strip()
-    fraction = re.search(r"\.(\d+)", said)
-    if fraction and len(fraction[1].rstrip("0")) > {"timestamp_s": 0, "timestamp_ms": 3}.get(name, 6):
-        raise ValueError
+    _check_digits(said, {"timestamp_s": 0, "timestamp_ms": 3}.get(name, 6))
     value = datetime.fromisoformat(said)
-    if name == _ZONED:
-        return value if value.tzinfo else value.replace(tzinfo=UTC)
-    return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+    value = value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    if name == "timestamp_ns" and not _NANOSECONDS[0] <= value < _NANOSECONDS[1]:
+        raise ValueError
+    return value if name == _ZONED else value.replace(tzinfo=None)
+
+
+def _time(text: str) -> time:
+    _check_digits(text, 6)
+    value = time.fromisoformat(text.strip())
+    if value.tzinfo:
+        raise ValueError
+    return value
+
+
+def _check_digits(text: str, most: int) -> None:
+    """Raise ValueError for a time with more digits of a second than its column holds."""
+    fraction = _FRACTION.search(text)
+    if fraction and len(fraction[1].rstrip("0")) > most:
+        raise ValueError
 
 
 def _json_text(text: str) -> str:
-    json.loads(text)
+    json.loads(text, parse_constant=_not_json)
     return text
 
 
 _READERS: Mapping[str, Callable[[str], Any]] = {
     "boolean": _boolean,
-    "float": float,
-    "double": float,
+    "float": _double,
+    "double": _double,
     "date": lambda text: date.fromisoformat(text.strip()),
-    "time": lambda text: time.fromisoformat(text.strip()),
+    "time": _time,
     "uuid": lambda text: str(UUID(text.strip())),
     "json": _json_text,
     "blob": lambda text: text.encode(),
@@ -143,6 +189,8 @@ def _in_range(value: Any, text: str, column: Column) -> Any:
     bits = _BITS.get(column.type)
     unsigned = _UNSIGNED.get(column.type)
     too_big = bits is not None and not -(1 << bits) <= value < 1 << bits
+    too_big = too_big or (column.type == "hugeint" and abs(value) > _HUGEINT_MAX)
+    too_big = too_big or (column.type == "float" and math.isfinite(value) and abs(value) > _FLOAT_MAX)
     if too_big or (unsigned is not None and not 0 <= value < 1 << unsigned):
         raise ValueError(f'column {column.name} is {column.type} and "{text[:60]}" does not fit')
     return value
@@ -154,7 +202,7 @@ def from_json(value: Any, column: Column) -> Any:
     if value is None:
         return None
     if name == "json":
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+        return _json_of(value, column)
     if name.endswith("[]") and isinstance(value, list):
         inner = Column(column.name, name[:-2])
         return [from_json(item, inner) for item in value]
@@ -167,7 +215,24 @@ def from_json(value: Any, column: Column) -> Any:
     fits = _is_whole if is_whole else _JSON_FITS.get(name, _is_nothing)
     if not fits(value):
         raise ValueError(f"column {column.name} is {name} and {json.dumps(value, default=str)[:60]} is not")
-    return float(value) if name in ("double", "float") else _in_range(value, str(value), column)
+    if name in ("double", "float") and not isinstance(value, float):
+        return from_text(str(value), column)
+    return _in_range(value, str(value), column)
+
+
+def _json_of(value: Any, column: Column) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"column {column.name} is json: {error}") from None
+
+
+def array_of(values: Sequence[Any], column: Column) -> pa.Array:
+    """Values that were read for a column, as its Arrow array. Raises ValueError."""
+    try:
+        return pa.array(values, arrow_type(column.type))
+    except (pa.ArrowException, OverflowError, TypeError) as error:
+        raise ValueError(f"column {column.name} is {column.type}: {error}") from None
 
 
 def _as_whole(value: Any) -> Any:

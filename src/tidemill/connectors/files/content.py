@@ -102,8 +102,16 @@ def _decoded(data: bytes, file: str, encoding: str) -> bytes:
     except LookupError as error:
         raise rejected(file, 0, str(error), "write an encoding that Python knows, such as latin-1") from None
     except UnicodeDecodeError as error:
-        line = data[: error.start].decode(encoding, "replace").count("\n") + 1
         message = f"byte 0x{data[error.start]:02x} is not {encoding} (byte {error.start} of the file)"
+        line = _line_at(data, error.start, encoding)
         raise rejected(file, line, message, "mend the file, or say the encoding that it is in") from None
-    except UnicodeEncodeError as error:
-        raise rejected(file, 0, f"it is not text in {encoding}: {error.reason}") from None
+    except UnicodeError as error:  # a character that UTF-8 has not, or an encoding that says no more than that
+        raise rejected(file, 0, f"it is not text in {encoding}: {error}") from None
+
+
+def _line_at(data: bytes, at: int, encoding: str) -> int:
+    """The line of a byte; 0 where the encoding cannot tell."""
+    try:
+        return data[:at].decode(encoding, "replace").count("\n") + 1
+    except UnicodeError:
+        return 0

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
-from tidemill.connectors.files.columns import arrow_type, from_text, type_name
+from tidemill.connectors.files.columns import array_of, arrow_type, from_text, type_name
 from tidemill.connectors.files.content import rejected, text_bytes
 from tidemill.connectors.files.drift import settled
 from tidemill.core.model import Column
@@ -143,6 +143,8 @@ def _fast(text: bytes, names: Sequence[str], columns: Sequence[Column], options:
         quoted_strings_can_be_null=False,
     )
     table = arrow_csv.read_csv(pa.BufferReader(text), _read_options(names, options), _parse_options(options), convert)
+    if any(pa.types.is_floating(found.type) and pc.any(pc.is_inf(found)).as_py() for found in table.columns):
+        raise ValueError("too large for a double, or the word for infinity: the exact reader knows")
     return _completed(table, columns)
 
 
@@ -203,7 +205,10 @@ def _column(values: list[str | None], column: Column, text: bytes, file: str, op
             found.append(None if value is None else from_text(value, column))
         except ValueError as error:
             raise rejected(file, _line_of(index, text, options), str(error)) from None
-    return pa.array(found, arrow_type(column.type))
+    try:
+        return array_of(found, column)
+    except ValueError as error:
+        raise rejected(file, 0, str(error)) from None
 
 
 def _check_required(

@@ -18,13 +18,15 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from tidemill.connectors.files.columns import arrow_type, from_json
+from tidemill.connectors.files.columns import array_of, from_json
 from tidemill.connectors.files.content import rejected, text_bytes
 from tidemill.connectors.files.drift import foreign, matched, stranger
 from tidemill.core.model import Column
 from tidemill.core.schema import Policy, type_of
 
 __all__ = ["infer", "line_of", "names", "read"]
+
+_BROKEN = (msgspec.DecodeError, RecursionError)
 
 Rows = Iterator[tuple[int, Mapping[str, Any]]]
 
@@ -52,7 +54,10 @@ def read(
             values[column.name].append(_value(row, column, file, line))
     if strangers and not is_ours:
         raise foreign(list(strangers), file, 0)
-    table = pa.table({column.name: pa.array(values[column.name], arrow_type(column.type)) for column in columns})
+    try:
+        table = pa.table({column.name: array_of(values[column.name], column) for column in columns})
+    except ValueError as error:
+        raise rejected(file, 0, str(error)) from None
     return table, tuple(strangers) if policy is Policy.IGNORE else ()
 
 
@@ -76,7 +81,7 @@ def _line_rows(text: bytes, file: str, decoder: msgspec.json.Decoder[Any]) -> Ro
         if line and not line.isspace():
             try:
                 row = decoder.decode(line)
-            except msgspec.DecodeError as error:
+            except _BROKEN as error:
                 raise rejected(file, number, f"it is not JSON: {error}") from None
             yield number, _object(row, file, number)
 
@@ -86,7 +91,7 @@ def _array_rows(text: bytes, file: str, decoder: msgspec.json.Decoder[Any]) -> R
         return
     try:
         found = decoder.decode(text)
-    except msgspec.DecodeError as error:
+    except _BROKEN as error:
         raise rejected(file, _line_of_error(text), f"it is not JSON: {error}") from None
     for row in found if isinstance(found, list) else [found]:
         yield 0, _object(row, file, 0)
@@ -94,9 +99,11 @@ def _array_rows(text: bytes, file: str, decoder: msgspec.json.Decoder[Any]) -> R
 
 def _line_of_error(text: bytes) -> int:
     try:
-        json.loads(text)
+        json.loads(text.decode())  # bytes would be searched for another encoding
     except json.JSONDecodeError as error:
         return error.lineno
+    except RecursionError:
+        return 0
     return 0
 
 
