@@ -193,6 +193,22 @@ def test_a_new_job_over_expired_rows_is_refused_and_may_begin_with_what_is_left(
         assert sorted(rows(mill, "select * from totals")) == [("ada", 4, 16), ("bob", 4, 20)]
 
 
+@pytest.mark.parametrize("text", [LARGE, TOTALS], ids=["row by row", "in stages"])
+def test_who_would_begin_within_what_has_expired_is_told_where_to_begin(project: Project, text: str) -> None:
+    expired_shop(project)
+    project.write({"jobs/fresh.sql": text})
+    with project.open() as mill:
+        assert ran(mill)["failed"] == 1
+        mill.resume("fresh", "2")
+        settled(mill)
+        said = failure(mill, "fresh")
+        assert "the history of `orders` has expired up to offset 5" in said
+        assert "tidemill resume fresh --from 5" in said
+        mill.resume("fresh", "5")
+        settled(mill)
+        assert rows(mill, "select count(*) from fresh") == [(2,)]
+
+
 def test_a_changed_job_keeps_its_table_and_goes_on_with_its_former_definition(project: Project) -> None:
     expired_shop(project)
     before = [("ada", 4, 16), ("bob", 3, 12)]
@@ -373,3 +389,43 @@ def test_what_a_job_skipped_expires_until_its_backfill_has_begun(project: Projec
         assert rows(mill, "select count(*) from large") == [(4,)]
         state.backfilled.discard("large")
         assert passed(mill) == 3 + 3
+
+
+SHADOW = TOTALS.replace("sum(amount)", "sum(amount * 2) // 2")
+
+
+def test_a_shadow_outlives_what_expires_and_restarts(project: Project) -> None:
+    shop(project)
+    with project.open() as mill:
+        sells(mill, 1)
+        assert mill.shadow("totals", sql=SHADOW, file="new.sql")["equal"]
+        assert passed(mill) == 10
+    with project.open() as mill:
+        sells(mill, 6, 1)
+        report = mill.shadow("totals")
+        assert (report["error"], report["equal"], report["lag_changes"]) == ("", True, 0)
+        assert report["compared"] >= 2
+        with pytest.raises(TidemillError, match="already"):
+            mill.shadow("totals", sql=SHADOW, file="new.sql")
+        assert mill.shadow("totals", promote=True)["promoted"]
+        sells(mill, 7, 1)
+        assert sorted(rows(mill, "select * from totals")) == [("ada", 4, 16), ("bob", 3, 12)]
+
+
+def test_a_shadow_that_needs_all_rows_keeps_them_and_a_new_one_is_refused_where_they_are_gone(project: Project) -> None:
+    shop(project)
+    whole = TOTALS.replace("count(*)", "count(distinct id)")
+    with project.open() as mill:
+        sells(mill, 1)
+        assert mill.shadow("totals", sql=whole, file="new.sql")["equal"]
+        assert passed(mill) == 0
+        [held] = retention(mill)["held_back"]
+        assert (held["job"], held["offset"]) == ("totals", 0)
+        assert "its shadow needs all rows" in held["reason"]
+    with project.open() as mill:
+        sells(mill, 6, 1)
+        assert mill.shadow("totals")["equal"]
+        mill.shadow("totals", abandon=True)
+        assert passed(mill) > 0
+        with pytest.raises(TidemillError, match="has expired up to offset 6, so a shadow of `totals` would lack rows"):
+            mill.shadow("totals", sql=whole, file="new.sql")

@@ -100,11 +100,11 @@ def _needs(machine: Machine, topic: Asset) -> Iterator[Need]:
             yield Need(job.name, min(left), "a replay of it is not finished")
         if skipped := _to_backfill(machine, job, topic.name, progress):
             yield Need(job.name, min(skipped), "its backfill is not finished")
-    for live, shadow in machine.beside.copy().items():
-        if topic.name in shadow.inputs:
-            known = progress.get(shadow.name)
-            read = known.cursors.get(topic.name, 0) if known is not None else 0
-            yield Need(live, read, f"its shadow has read up to offset {read}")
+    for live, (shadow, catalog) in machine.beside.copy().items():
+        need = need_of(catalog, shadow, topic.name, progress.get(shadow.name)) if topic.name in shadow.inputs else None
+        if need is not None:
+            has = f"has read up to offset {need.offset}" if need.offset else f"needs all rows ({need.reason})"
+            yield Need(live, need.offset, f"its shadow {has}")
     for table, note in machine.ledger.notes(SIDE).items():
         if note.get("state") == "working" and topic.name in note.get("targets", {}):
             known = progress.get(table)

@@ -147,8 +147,8 @@ class Shadows:
             return
         flying.basis = self._basis(flying)
         if flying.made is not None:
-            job = flying.made.shadow.job
-            self.machine.beside[pilot.job] = job
+            job, catalog = flying.made.shadow.job, flying.made.shadow.catalog
+            self.machine.beside[pilot.job] = job, catalog
             known = self.machine.tables.positions().progress.get(job.name)
             flying.served_at = known.served_at if known is not None else 0.0
 

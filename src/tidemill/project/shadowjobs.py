@@ -39,7 +39,8 @@ class Made:
 
 
 def check_shadowable(machine: Machine, job: Job) -> None:
-    """Raise UserError for a job beside which nothing can run, OperatorError where its history is gone."""
+    """Raise UserError for a job beside which nothing can run, OperatorError where the history that a first step needs is
+    gone."""
     reasons = {
         "acts outside, and a shadow would act a second time": job.is_outside,
         "writes a file whole: there are no rows to compare": job.materialized is Materialized.EXTRACT,
@@ -49,6 +50,9 @@ def check_shadowable(machine: Machine, job: Job) -> None:
     for reason, holds in reasons.items():
         if holds:
             raise UserError(f"job `{job.name}` {reason}", mend="shadow the job whose table it reads")
+    known = machine.tables.positions().progress.get(hidden(job.name))
+    if known is not None and known.run:
+        return  # it has taken what has expired since, and retention keeps what it still needs
     for asset in job.inputs:
         floor = machine.ledger.floor(asset) if not machine.catalog.assets[asset].can_retract else 0
         if floor:

@@ -220,7 +220,7 @@ def keep_house(machine: Machine) -> int:
     progress = {**machine.tables.positions().progress, **ledger.progress}
     let_go = machine.ledger.notes("let_go")
     head, released = machine.loop.state.head, partial(_released, machine)
-    beside = machine.beside.copy().values()
+    beside = [job for job, _ in machine.beside.copy().values()]
     for trim in trims(machine.catalog, progress, head, released, lambda job: let_go.get(job, {}), beside=beside):
         trimmed += machine.tables.trim(trim.asset, trim.below, trim.keep)
     return trimmed + _keep_stages(machine)

@@ -70,7 +70,8 @@ class Machine:
     """An assembled project: everything that runs it.
 
     `pending` are the definitions that wait for `apply` (None: a removal).
-    `beside` are jobs that nobody defined and that read assets all the same (shadows), by the job that they stand beside.
+    `beside` are jobs that nobody defined and that read assets all the same (shadows), by the job that they stand beside, each
+    with the definitions that it sees.
     """
 
     definitions: Definitions
@@ -101,7 +102,7 @@ class Machine:
     """Held while alarms are taken down and told."""
     comparing: Lock = field(default_factory=Lock)
     """Held while reconciliations are served whose moment has come."""
-    beside: dict[str, Job] = field(default_factory=dict)
+    beside: dict[str, tuple[Job, Catalog]] = field(default_factory=dict)
 
     @property
     def stores(self) -> dict[Home, SQLiteStore | DuckDBStore]:

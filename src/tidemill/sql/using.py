@@ -164,6 +164,8 @@ class _Merging:
         for part in list(self._select.iter_expressions()):
             if not isinstance(part, exp.Join | exp.From):
                 self._replace_in(part)
+            if isinstance(part, exp.Having | exp.Qualify):
+                self._put_merged(part)
         if self._select.meta.get(_STAR):
             self._check_star()
 
@@ -250,6 +252,20 @@ class _Merging:
             name = names.pop()
             left = self._merged.get(name) or self._side(name, join or made)
             made.replace(left.value(name))
+
+    def _put_merged(self, part: exp.Expr) -> None:
+        """In HAVING and QUALIFY the resolver leaves names without a table as they are: an output's, or a merged column's.
+        Where an output has the name too, the column is meant, as DuckDB has it; but under GROUP BY ALL the output."""
+        group = self._select.args.get("group")
+        of_outputs = self._select.named_selects if group is not None and group.args.get("all") else []
+        for column in list(part.find_all(exp.Column)):
+            name = column.name.lower()
+            if column.table or name not in self._merged or column.find_ancestor(exp.Query) is not self._select:
+                continue
+            merged = self._merged[name].value(name)
+            shown = [one.unalias() for one in self._select.expressions if one.alias_or_name == name]
+            if name not in of_outputs or merged in shown:
+                column.replace(merged)
 
     def _error(self, message: str, mend: str, node: exp.Expr) -> DefinitionError:
         return _error(message, mend, node, self._place, self._line)

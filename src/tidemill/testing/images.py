@@ -253,10 +253,10 @@ def check(part: Slice, stored: Stored) -> None:
     """Raise where a slice asks for what the log does not have, or no longer has."""
     if part.to > stored.offset:
         raise StateCorrupt(f"{part.asset}: offset {part.to} is asked for, but the log ends at {stored.offset}")
+    check_kept(part, stored.expired)
     starts_below = part.images != Images.STATE and 0 < part.from_ < stored.floor and part.from_ not in stored.kept
     if starts_below or (0 < part.to < stored.floor and part.to not in stored.kept):
         raise StateCorrupt(f"{part.asset}: ({part.from_}, {part.to}] is trimmed up to {stored.floor}")
-    check_kept(part, stored.expired)
     if part.released and part.images != Images.STATE:
         raise InvariantError(f"slice of {part.asset}: `released` is about the state, not about changes")
 

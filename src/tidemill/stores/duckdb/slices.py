@@ -57,13 +57,13 @@ def check(part: Slice, held: Held) -> None:
         )
     if part.released and part.images != Images.STATE:
         raise InvariantError(f"slice of {part.asset}: `released` is about the state, not about changes")
+    check_kept(part, held.expired)  # before what says that it is trimmed, which is so of all that has expired
     starts_below = part.images != Images.STATE and 0 < part.from_ < held.floor and part.from_ not in held.kept
     if starts_below or (0 < part.to < held.floor and part.to not in held.kept):
         raise StateCorrupt(
             f"{part.asset}: ({part.from_}, {part.to}] is asked for, but history is trimmed up to {held.floor}",
             mend=_BATCH_TRIMMED,
         )
-    check_kept(part, held.expired)
 
 
 def touched(part: Slice) -> str:

@@ -117,13 +117,13 @@ def _check_bounds(found: Entry, part: Slice) -> None:
         )
     if part.released and part.images != Images.STATE:
         raise InvariantError(f"slice of {part.asset}: `released` is about the state, not about changes")
+    check_kept(part, found.expired)  # before what says that it is trimmed, which is so of all that has expired
     is_below = part.images != Images.STATE and 0 < part.from_ < found.floor
     if is_below or 0 < part.to < found.floor:
         raise StateCorrupt(
             f"{part.asset} is read at ({part.from_}, {part.to}], but its log begins after {found.floor}",
             mend="the history was trimmed: rebuild the reader from the current rows",
         )
-    check_kept(part, found.expired)
 
 
 def _stretches(
