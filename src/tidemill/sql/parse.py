@@ -76,7 +76,19 @@ def _tokenize(sql: str, place: str, line: int) -> list[Token]:
         ) from error
     if any(mark in sql for mark in _TEMPLATE_MARKS):
         _refuse_templates(tokens, sql, place, line)
+    _refuse_distance(tokens, place, line)
     return tokens
+
+
+def _refuse_distance(tokens: list[Token], place: str, line: int) -> None:
+    """The parser takes `<=>` for a comparison that knows NULL, as other databases have it."""
+    for token in tokens:
+        if token.token_type is TokenType.NULLSAFE_EQ:
+            raise DefinitionError(
+                "`<=>` is a distance of two lists to DuckDB, and a comparison elsewhere",
+                place=f"{place}:{token.line + line - 1}",
+                mend="write which is meant: list_cosine_distance(a, b), or a is not distinct from b",
+            )
 
 
 def _refuse_templates(tokens: list[Token], sql: str, place: str, line: int) -> None:
