@@ -234,6 +234,18 @@ def test_an_event_that_was_replaced_after_the_boundary_does_not_expire() -> None
     store.close()
 
 
+def test_a_key_that_never_changes_keeps_what_came_after_it_until_it_is_sent_again() -> None:
+    """As docs/retention.md says: the log goes from its oldest end, up to the first block that holds a current row."""
+    store = SQLiteStore()
+    for event in ({"k": 1, "v": 1}, *({"k": 2, "v": version} for version in range(1, 6))):
+        store.append(upsert(), ndjson(event))
+    assert store.expire("u", 6) == 0
+    store.append(upsert(), ndjson({"k": 1, "v": 1}))
+    assert store.expire("u", 7) == 5
+    assert [(row["k"], row["v"]) for row in rows(store, "u", images=Images.STATE)] == [(2, 5), (1, 1)]
+    store.close()
+
+
 def test_an_event_that_has_expired_is_not_found_by_its_id() -> None:
     store = SQLiteStore()
     asset = topic(id="id")
