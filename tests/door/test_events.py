@@ -118,6 +118,14 @@ def head(front: Front, asset: str) -> int:
     return next(int(each["head"]) for each in front.mill.status()["assets"] if each["asset"] == asset)
 
 
+@pytest.mark.parametrize("media_type", ["application/json", NDJSON])
+def test_a_byte_order_mark_is_no_part_of_what_was_sent(front: Front, media_type: str) -> None:
+    first, second = order(amount=5), order(amount=6)
+    body = lines(first, second) if media_type == NDJSON else json.dumps([first, second]).encode()
+    assert counts(front.post("orders", b"\xef\xbb\xbf" + body, Content_Type=media_type)) == (202, 2, 0, 0)
+    assert (amount_of(front, first["id"]), amount_of(front, second["id"])) == (5, 6)
+
+
 # What is not accepted.
 
 

@@ -110,3 +110,8 @@ def test_lines_of_json_with_new_fields_in_every_request_are_all_taken(shop: Fron
     for who in range(4):
         assert shop.rows(f"select count(x{who})::int as n, sum(x{who})::int as s from evolve") == [{"n": 20, "s": 190}]
     assert shop.ask("GET", "/v1/assets/evolve").json["versions"][-1]["since"] > before
+
+
+def test_a_new_field_behind_a_byte_order_mark_becomes_a_column_too(shop: Front) -> None:
+    assert shop.post("evolve", b'\xef\xbb\xbf{"n": 1, "marked": 7}').json["accepted"] == 1
+    assert shop.rows("select marked from evolve where marked is not null") == [{"marked": 7}]

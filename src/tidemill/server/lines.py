@@ -3,10 +3,13 @@
 Rules of this file:
   * the sender's text is kept as it is, digit by digit: a number is never read into a float;
   * the n-th event sent is the n-th line, so an index in an answer means the same to both sides;
+  * a byte order mark before all of it says nothing;
   * lines that are not JSON pass: the contract of the asset parks them one by one. A broken array is refused whole.
 """
 
 from __future__ import annotations
+
+from codecs import BOM_UTF8
 
 import msgspec
 
@@ -21,7 +24,7 @@ _NO_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 
 def lines_of(body: bytes) -> bytes:
     """The events of a body, one a line."""
-    text = body.strip()
+    text = body.removeprefix(BOM_UTF8).strip()
     if text.startswith(b"["):
         return b"".join(on_one_line(event) + b"\n" for event in members_of(text))
     if text.startswith(b"{") and b"\n" in text and _is_one(text):

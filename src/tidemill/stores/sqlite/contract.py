@@ -14,12 +14,14 @@ microseconds, valid UTF-8. Whatever is not certain goes line by line (`_one`), w
 What is not declared: under `ignore` the extra fields of an event stay in its line and are no columns; `strict` refuses
 the event; under `evolve` they are drift, and so is a value that does not fit its column (`evolve.py` says what becomes of
 that). An asset without columns takes any JSON object. A `required` column refuses null and absence; a tombstone (`_deleted: true` on an upsert topic) needs
-only its key and version. Empty lines are no events. An event of a topic with `id` must have one.
+only its key and version. Empty lines are no events, and a byte order mark is no
+part of an event. An event of a topic with `id` must have one.
 """
 
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -278,6 +280,7 @@ class Contract:
             line = raw.strip()
             if not line:
                 continue
+            line = line.removeprefix(BOM_UTF8)
             try:
                 accepted = self._one(line, checked)
                 if self.asset.id:

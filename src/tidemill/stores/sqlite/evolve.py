@@ -10,6 +10,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -30,7 +31,7 @@ def evolved(contract: Contract, events: bytes) -> tuple[Column, ...]:
     for piece in pieces_of(events):
         for line in piece.split(b"\n"):
             if line.strip():
-                growth.look(line.strip())
+                growth.look(line.strip().removeprefix(BOM_UTF8))
     return growth.columns()
 
 
