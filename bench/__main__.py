@@ -24,14 +24,16 @@ NAMES = (
     "replay",
     "shadow",
 )
+LONG = ("soak", "mixed")
+"""Those that take many minutes; run only where they are named."""
 RESULTS = Path(__file__).parent / "results.json"
 
 
 def main(names: list[str]) -> int:
     """Measure, show, save."""
-    unknown = [name for name in names if name not in (*NAMES, "soak")]
+    unknown = [name for name in names if name not in (*NAMES, *LONG)]
     if unknown:
-        print(f"unknown: {', '.join(unknown)}; there are {', '.join(NAMES)}, soak", file=sys.stderr)
+        print(f"unknown: {', '.join(unknown)}; there are {', '.join((*NAMES, *LONG))}", file=sys.stderr)
         return 2
     figures: list[Figure] = []
     for name in names or NAMES:

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from bench import mixed
 from bench.measure import Figure
 
 __all__ = ["run"]
@@ -27,7 +28,6 @@ def _seconds(command: list[str], environment: dict[str, str]) -> float:
 
 def run(folder: Path) -> list[Figure]:
     """Run each long form to its end; raises CalledProcessError where one finds a defect."""
-    del folder
     python = sys.executable
     seed = str(int(time.time()))
     print(f"seed {seed}")
@@ -43,4 +43,5 @@ def run(folder: Path) -> list[Figure]:
         Figure(f"{QUERY_SEEDS} histories of every query", _seconds(market, {}), "s", None, "", "none wrong"),
         Figure(f"TPC-H at scale {TPCH_SCALE}", _seconds(tpch, {}), "s", None, "", "none wrong"),
         Figure(f"{KILLS} kills of a running project", _seconds(kills, {"TIDEMILL_KILLS": str(KILLS)}), "s"),
+        *mixed.run(folder / "mixed"),
     ]
