@@ -32,6 +32,8 @@ from tidemill.core.errors import DefinitionError
 QUERIES_EACH = 4
 STEPS = 7
 ROWS_MIN, REDRAWS = 3, 4
+CHAINED = 0.5
+"""Share of the queries whose tables the queries after them may read."""
 SHRINK_SECONDS = 60.0
 
 DEFECTS: Mapping[str, re.Pattern[str]] = {}
@@ -152,7 +154,10 @@ def _trees(bases: Mapping[str, Base], first: ChangeSet, choose: random.Random, t
             tally.invalid[reason] += bool(reason)
             known = [name for name, pattern in DEFECTS.items() if pattern.search(str(tree))]
             tally.known.update(known)
-            if not reason and not known and not _is_refused(bases, tree, tally):
+            if not reason and not known and not _is_refused(bases, [*trees, tree], tally):
+                reference.name(f"q{len(trees)}", str(tree))
+                if choose.random() < CHAINED:
+                    grammar.name(f"q{len(trees)}", tree)
                 trees.append(tree)
     finally:
         reference.close()
@@ -168,11 +173,13 @@ def _drawn(grammar: Grammar, reference: Reference) -> tuple[Tree, int, str]:
         return tree, 0, str(error).split("\n")[0]
 
 
-def _is_refused(bases: Mapping[str, Base], tree: Tree, tally: Tally) -> bool:
-    """Whether tidemill refuses a query with a reason. Whatever else it does is seen when the case is played."""
+def _is_refused(bases: Mapping[str, Base], trees: Sequence[Tree], tally: Tally) -> bool:
+    """Whether tidemill refuses the last of these queries with a reason. Whatever else it does is seen when the case is
+    played."""
     bench = Bench(bases.values())
     try:
-        bench.define("q", str(tree))
+        for place, tree in enumerate(trees):
+            bench.define(f"q{place}", str(tree))
     except DefinitionError as error:
         is_reason = not _OF_DUCKDB.match(error.message)
         tally.refused[error.message] += is_reason

@@ -54,10 +54,15 @@ class Grammar:
             return self._with()
         return self._select(depth=2)
 
+    def name(self, name: str, tree: Tree) -> None:
+        """Let later queries read this one's answer, as far as it is exact, like a table."""
+        self._tables[name] = {item.name: item.kind for item in tree.items if not item.tolerance}
+
     # Queries.
 
-    def _combined(self) -> Tree:
-        left = self._select(depth=1, is_exact=True)
+    def _combined(self, depth: int = 1) -> Tree:
+        is_deep = depth > 0 and self._choose.random() < 0.2
+        left = self._combined(depth - 1) if is_deep else self._select(depth=depth, is_exact=True)
         kinds = [item.kind for item in left.items]
         right = self._select(depth=0, kinds=kinds)
         how = self._choose.choice(
@@ -65,14 +70,25 @@ class Grammar:
         )
         return Combined(how, left, right)
 
-    def _with(self) -> Tree:
-        named = self._select(depth=1, is_exact=True)
+    def _with(self, depth: int = 2, *, is_exact: bool = False) -> Tree:
+        named = self._named(depth)
         columns = {item.name: item.kind for item in named.items}
-        tables = self._tables
-        self._tables = {"c": columns, "c ": columns} | tables  # it is there twice, to be chosen more often
-        body = self._select(depth=1)
+        tables, name = self._tables, self._alias("c")
+        self._tables = {name: columns, f"{name} ": columns} | tables  # it is there twice, to be chosen more often
+        body = (
+            self._with(depth - 1) if depth > 1 and self._choose.random() < 0.25 else self._select(1, is_exact=is_exact)
+        )
         self._tables = tables
-        return With("c", named, body)
+        return With(name, named, body)
+
+    def _named(self, depth: int) -> Tree:
+        """What stands under a name in a WITH: mostly a SELECT, now and then a set operation or a WITH of its own."""
+        chance = self._choose.random()
+        if chance < 0.15:
+            return self._combined(0)
+        if chance < 0.25 and depth > 1:
+            return self._with(depth - 1, is_exact=True)
+        return self._select(depth=1, is_exact=True)
 
     def _select(self, depth: int, *, kinds: Sequence[str] = (), is_exact: bool = False) -> Select:
         """A SELECT; of these kinds where they are given; `is_exact` for one that others look into."""
@@ -114,13 +130,16 @@ class Grammar:
         chance = self._choose.random()
         if chance < 0.2:
             return replace(made, distinct="distinct")
+        lists = [sql for sql, kind in scope if kind == "list"]
+        if lists and chance > 0.9:
+            return replace(made, items=self._items([*shown, (f"unnest({self._choose.choice(lists)})", "text")]))
         if chance < 0.27:
             order = ", ".join(str(place) for place in range(1, len(made.items) + 1))
             return replace(made, distinct=f"distinct on ({made.items[0].sql})", tail=f"order by {order}")
         return made
 
     def _grouped(self, made: Select, scope: Scope) -> Select:
-        possible = [kind for kind in ("int", "text", "date", "bool", "ts") if self._has(scope, kind)]
+        possible = [kind for kind in ("int", "text", "date", "bool", "ts", "float") if self._has(scope, kind)]
         count = self._choose.choice([0, 1, 1, 1, 2]) if possible else 0
         keys = [self._expression(scope, possible) for _ in range(count)]
         folded = [self._aggregate(scope) for _ in range(self._choose.randint(1, 3))]
@@ -128,35 +147,69 @@ class Grammar:
         if self._choose.random() < 0.25:
             having = [self._choose.choice(["count(*) > 1", "count(*) < 4", self._having(scope)])]
         items = (*self._items(keys), *(replace(item, name=f"a{n}") for n, item in enumerate(folded)))
-        return replace(made, items=items, group=tuple(sql for sql, _ in keys), having=tuple(having))
+        group = tuple(sql for sql, _ in keys)
+        if group and all("." in sql for sql in group) and self._choose.random() < 0.2:
+            group = ("all",)
+            having = [*having, *([f"{keys[0][0]} is not null"] if self._choose.random() < 0.3 else [])]
+        return replace(made, items=items, group=group, having=tuple(having))
 
     def _having(self, scope: Scope) -> str:
         return f"max({self._column(scope, 'int')}) {self._choose.choice(['>', '<', '<>'])} 4"
 
     def _windowed(self, made: Select, scope: Scope) -> Select:
         shown = [self._expression(scope) for _ in range(self._choose.randint(1, 2))]
-        windows = [self._window(scope) for _ in range(self._choose.choice([1, 1, 2]))]
+        windows = [self._window(scope)]
+        # One that numbers is enough: of equal rows, two would leave open which of them has which pair of numbers.
+        if self._choose.random() < 0.33:
+            windows.append(self._window(scope, numbers=False))
         items = self._items([*shown, *windows])
         if self._choose.random() < 0.35:
             number = f"{self._choose.choice(['row_number', 'rank'])}() over ({self._partition(scope)} order by {self._total(scope)})"
             return replace(made, items=self._items(shown), qualify=(f"{number} <= {self._choose.randint(1, 3)}",))
+        if self._choose.random() < 0.25:
+            return self._named_window(made, scope, shown)
         return replace(made, items=items)
+
+    def _named_window(self, made: Select, scope: Scope, shown: Sequence[tuple[str, str]]) -> Select:
+        over = f"w as ({self._partition(scope)} order by {self._total(scope)})"
+        any_, kind = self._expression(scope, _KINDS)
+        forms = [("row_number() over w", "int"), (f"lag({any_}) over w", kind), (f"lead({any_}, 2) over w", kind)]
+        return replace(made, items=self._items([*shown, *self._choose.sample(forms, 2)]), window=(over,))
 
     # From.
 
     def _from(self, depth: int) -> tuple[Relation, tuple[Join, ...], Scope]:
         source = self._relation(depth)
+        before: Scope = []
         scope = self._reach(source)
         joins: list[Join] = []
         for _ in range(self._choose.choice([0, 0, 1, 1, 2] if depth else [0, 0, 1])):
-            join, scope = self._join(scope, depth, is_first=not joins)
+            if joins and self._choose.random() < 0.1:  # a comma binds weaker: joins after it do not see what is before
+                relation = self._relation(0)
+                joins.append(Join("comma", relation))
+                before, scope = [*before, *scope], self._reach(relation)
+            join, scope = self._join(scope, depth, is_first=not joins, has_comma=bool(before))
             joins.append(join)
+        scope = [*before, *scope]
         lists = [sql for sql, kind in scope if kind == "list"]
         if lists and self._choose.random() < 0.4:
             unnested = Relation(self._alias("u"), {"e": "text"})
             joins.append(Join("unnest", unnested, self._choose.choice(lists)))
             scope = [*scope, *self._reach(unnested)]
+        elif depth and self._choose.random() < 0.05:
+            lateral = self._lateral(scope)
+            joins.append(Join("cross", lateral))
+            scope = [*scope, *self._reach(lateral)]
         return source, tuple(joins), scope
+
+    def _lateral(self, scope: Scope) -> Relation:
+        """A subquery that looks at the row beside it."""
+        table, reach, _ = self._other()
+        inner, outer = self._column(reach, "int"), self._column(scope, "int")
+        shown, kind = self._expression(reach, ["int", "text", "dec"])
+        return Relation(
+            self._alias("l"), {"e": kind}, f"lateral (select {shown} as e from {table} where {inner} = {outer})"
+        )
 
     def _alias(self, letter: str = "x") -> str:
         self._aliases += 1
@@ -164,7 +217,8 @@ class Grammar:
 
     def _relation(self, depth: int) -> Relation:
         if depth and self._choose.random() < 0.25:
-            query = self._select(depth - 1, is_exact=True)
+            is_select = self._choose.random() < 0.85
+            query: Tree = self._select(depth - 1, is_exact=True) if is_select else self._combined(0)
             return Relation(self._alias(), {item.name: item.kind for item in query.items}, query=query)
         table = self._choose.choice([name for name, columns in self._tables.items() if columns])
         return Relation(self._alias(), self._tables[table], table.strip())
@@ -172,7 +226,7 @@ class Grammar:
     def _reach(self, relation: Relation) -> Scope:
         return [(f"{relation.alias}.{name}", kind) for name, kind in relation.columns.items()]
 
-    def _join(self, scope: Scope, depth: int, *, is_first: bool) -> tuple[Join, Scope]:
+    def _join(self, scope: Scope, depth: int, *, is_first: bool, has_comma: bool) -> tuple[Join, Scope]:
         relation = self._relation(depth - 1 if depth else 0)
         reach = self._reach(relation)
         how = self._choose.choice(
@@ -181,6 +235,13 @@ class Grammar:
         if how == "cross" and is_first:
             return Join("cross", relation), [*scope, *reach]
         how = "inner" if how == "cross" else how
+        is_merged = ("k", "int") in scope
+        owners = [sql for sql, _ in scope if sql.endswith(".k")]
+        may_merge = not has_comma and relation.columns.get("k") == "int" and (is_merged or len(owners) == 1)
+        if may_merge and self._choose.random() < (0.6 if is_merged else 0.25):
+            merged = [] if is_merged else [("k", "int")]
+            shown = scope if how in ("semi", "anti") else [*merged, *scope, *reach]
+            return Join(how, relation, "using (k)"), shown
         condition = self._condition(scope, reach)
         return Join(how, relation, condition), scope if how in ("semi", "anti") else [*scope, *reach]
 
@@ -344,7 +405,7 @@ class Grammar:
         first = f"{self._expression(scope, _KINDS)[0]} {self._choose.choice(['', 'desc', 'nulls first'])}".strip()
         return ", ".join([first, *(sql for sql, _ in scope)])
 
-    def _window(self, scope: Scope) -> tuple[str, str]:
+    def _window(self, scope: Scope, *, numbers: bool = True) -> tuple[str, str]:
         choose, partition, total = self._choose, self._partition(scope), self._total(scope)
         integer, any_ = self._column(scope, "int"), self._expression(scope, _KINDS)
         frame = choose.choice(["rows between 2 preceding and current row", "rows unbounded preceding", ""])
@@ -352,16 +413,19 @@ class Grammar:
         steps = {"int": "1", "ts": "interval 3 hour", "date": "interval 1 day"}
         span = f"range between {steps.get(by[1], '1')} preceding and current row"
         forms = [
-            (f"row_number() over ({partition} order by {total})", "int"),
             (f"rank() over ({partition} order by {by[0]})", "int"),
             (f"dense_rank() over ({partition} order by {by[0]} desc)", "int"),
-            (f"lag({any_[0]}) over ({partition} order by {total})", any_[1]),
-            (f"first_value({any_[0]}) over ({partition} order by {total})", any_[1]),
-            (f"ntile(3) over ({partition} order by {total})", "int"),
-            (f"sum({integer}) over ({partition} order by {total} {frame})", "huge"),
             (f"sum({integer}) over ({partition} order by {by[0]} {span})", "huge"),
             (f"count(*) over ({partition})", "int"),
             (f"max({any_[0]}) over ({partition})", any_[1]),
             (f"count(*) over ({partition} order by {by[0]})", "int"),
         ]
+        if numbers:
+            forms += [
+                (f"row_number() over ({partition} order by {total})", "int"),
+                (f"lag({any_[0]}) over ({partition} order by {total})", any_[1]),
+                (f"first_value({any_[0]}) over ({partition} order by {total})", any_[1]),
+                (f"ntile(3) over ({partition} order by {total})", "int"),
+                (f"sum({integer}) over ({partition} order by {total} {frame})", "huge"),
+            ]
         return choose.choice(forms)

@@ -36,13 +36,15 @@ class Relation:
 
 @dataclass(frozen=True)
 class Join:
-    """One join: `how` as SQL says it; `on` the condition, "" for none, or `using (...)`."""
+    """One join: `how` as SQL says it, or `comma`; `on` the condition, "" for none, or `using (...)`."""
 
     how: str
     relation: Relation
     on: str = ""
 
     def __str__(self) -> str:
+        if self.how == "comma":
+            return f", {self.relation}"
         if self.how == "unnest":
             return f", unnest({self.on}) as {self.relation.alias}(e)"
         condition = "" if not self.on else f" {self.on}" if self.on.startswith("using") else f" on {self.on}"
@@ -59,6 +61,7 @@ class Select:
     where: tuple[str, ...] = ()
     group: tuple[str, ...] = ()
     having: tuple[str, ...] = ()
+    window: tuple[str, ...] = ()
     qualify: tuple[str, ...] = ()
     distinct: str = ""
     tail: str = ""
@@ -71,6 +74,7 @@ class Select:
             *_clause("where", " and ", self.where),
             *_clause("group by", ", ", self.group),
             *_clause("having", " and ", self.having),
+            *_clause("window", ", ", self.window),
             *_clause("qualify", " and ", self.qualify),
             *([self.tail] if self.tail else []),
         ]
@@ -109,7 +113,8 @@ class With:
         return self.body.items
 
     def __str__(self) -> str:
-        return f"with {self.name} as ({self.named}) {self.body}"
+        named, body = f"with {self.name} as ({self.named})", str(self.body)
+        return f"{named}, {body.removeprefix('with ')}" if isinstance(self.body, With) else f"{named} {body}"
 
 
 Tree = Select | Combined | With
@@ -138,7 +143,7 @@ def _smaller_select(tree: Select) -> Iterator[Tree]:
     yield from (relation.query for relation in relations if relation.query is not None)
     for place in range(len(tree.joins)):
         yield replace(tree, joins=_without(tree.joins, place))
-    for word in ("where", "group", "having", "qualify"):
+    for word in ("where", "group", "having", "window", "qualify"):
         parts = getattr(tree, word)
         yield from (replace(tree, **{word: _without(parts, place)}) for place in range(len(parts)))
     if tree.distinct:
