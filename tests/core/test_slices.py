@@ -55,11 +55,14 @@ def test_slices_come_to_take_as_long_as_they_shall() -> None:
 def test_slices_are_longer_while_nobody_else_works() -> None:
     busy, quiet = BESIDE.after(500, 0.03, 0.5), BESIDE.after(500, 0.03, 2.0)
     assert quiet.changes > busy.changes
-    assert (busy.rest_seconds, quiet.rest_seconds) == (0.03, 0.0)
+    assert (busy.rest_seconds, quiet.rest_seconds) == (0.27, 0.0)
 
 
-def test_beside_live_work_a_slice_is_followed_by_a_rest_as_long_as_it_took() -> None:
+def test_beside_live_work_slices_take_a_tenth_of_the_time_and_long_ones_half() -> None:
+    assert BESIDE.after(500, 0.02).rest_seconds == 0.18
+    assert BESIDE.after(500, 0.2).rest_seconds == 0.5
     assert BESIDE.after(500, 0.5).rest_seconds == 0.5
+    assert BESIDE.after(500, 30.0).rest_seconds == 30.0
     assert ALONE.after(500, 0.5).rest_seconds == 0.0
 
 
