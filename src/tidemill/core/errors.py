@@ -25,6 +25,7 @@ __all__ = [
     "RunCancelled",
     "StateCorrupt",
     "StateTooNew",
+    "Stopped",
     "StorageFull",
     "TidemillError",
     "TooManyParked",
@@ -106,6 +107,10 @@ class UpstreamError(TidemillError):
 
 class ContractViolation(UpstreamError):
     """An event or row does not fit its asset's contract: parked at the door, before it gets an offset."""
+
+
+class Stopped(UpstreamError):
+    """A topic that stops at what it cannot take (`on_error = "stop"`) waits for a person: nothing that was sent is taken."""
 
 
 class PoisonRecord(UpstreamError):

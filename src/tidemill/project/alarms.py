@@ -22,6 +22,7 @@ from tidemill.project.wiring import Machine
 from tidemill.runtime.landing import landings_asset
 from tidemill.runtime.parking import parked_asset
 from tidemill.runtime.rows import dicts
+from tidemill.stores.sqlite.stopping import stops
 
 __all__ = ["AT_DOOR_MAX", "RECEIVERS", "alarms", "parked", "parked_by", "rejected_files"]
 
@@ -118,6 +119,11 @@ def _data(machine: Machine) -> Iterator[Said]:
     for name, count in Counter(letter["asset"] for letter in letters).items():
         reason = parked(count, f"at the door of {name}")
         yield {"kind": "parked", "job": "", "asset": name, "reason": reason, "at": now}
+        if name in machine.catalog.assets and stops(machine.catalog.assets[name]):
+            reason = (
+                f"`{name}` takes nothing until the event at its door is replayed or discarded: see tidemill dead list"
+            )
+            yield {"kind": "stopped topic", "job": "", "asset": name, "reason": reason, "at": now}
     for name, reason in machine.undeclared.standing(machine.catalog.assets):
         yield {"kind": "undeclared fields", "job": "", "asset": name, "reason": reason, "at": now}
     for job, count in parked_by(machine).items():

@@ -134,6 +134,7 @@ WORDS: Mapping[str, Word] = {
     "dedup_window": Word("dedup_window_seconds", duration, (AssetKind.TOPIC,)),
     "retention": Word("retention_seconds", positive_duration, (AssetKind.TOPIC,)),
     "tracking": Word("", _tracking, (AssetKind.TOPIC,)),
+    "on_error": Word("", partial(_one_of, ("park", "stop")), (AssetKind.TOPIC,)),
     "cloudevents": Word("", _flag, (AssetKind.TOPIC,)),
     "hooks": Word("", _flag, (AssetKind.TOPIC,)),
     "path": Word("path", text, _ON_DISK),

@@ -31,7 +31,7 @@ _REFUSALS = {
     "403": "The key may not do this, or the host or origin may not ask.",
     "404": "There is no such asset, hook or address.",
     "408": "The body paused too long.",
-    "409": "The request of this idempotency key is still being worked on.",
+    "409": "The topic is stopped at an event it cannot take, or the request of this key is still being worked on.",
     "410": "The history that was asked for is trimmed away: begin again from 0.",
     "413": "The body is too large.",
     "414": "The address is too long.",
@@ -151,7 +151,7 @@ _TRACE = _in(
     "header", "traceparent", _TEXT, "W3C Trace Context: runs and dead letters name it; an invalid one is no error."
 )
 _READ = "401 403 404 414 429 431 503"
-_SENT = "400 401 403 404 408 413 414 415 429 431 503"
+_SENT = "400 401 403 404 408 409 413 414 415 429 431 503"
 
 
 def _reading(summary: str, schema: Schema, *parameters: Schema, refusals: str = _READ) -> Schema:
@@ -180,7 +180,7 @@ def _events() -> Schema:
         _TRACE,
     ]
     summary = "Take events: an object, an array, lines of JSON, or CloudEvents; gzip and zstd are read"
-    return {"post": _operation(summary, answers, f"{_SENT} 409 422", parameters=parameters, requestBody=body)}
+    return {"post": _operation(summary, answers, f"{_SENT} 422", parameters=parameters, requestBody=body)}
 
 
 def _rows() -> Schema:

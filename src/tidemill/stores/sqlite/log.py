@@ -16,11 +16,11 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from tidemill.core.errors import InvariantError, TidemillError, UserError
+from tidemill.core.errors import InvariantError, Stopped, TidemillError, UserError
 from tidemill.core.model import Asset, AssetKind, Semantics
 from tidemill.core.ports import Receipt, Sending, Table
 from tidemill.core.schema import Policy, SchemaDrift, merged, policy_of
-from tidemill.stores.sqlite import catalog, records, topics, traces, versions
+from tidemill.stores.sqlite import catalog, records, stopping, topics, traces, versions
 from tidemill.stores.sqlite.connection import Connection
 from tidemill.stores.sqlite.contract import Checked, Contract
 from tidemill.stores.sqlite.evolve import evolved
@@ -50,6 +50,7 @@ class _Ticket:
     mark: str = ""
     receipts: list[Receipt] | None = None
     error: BaseException | None = None
+    stopped: Stopped | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -80,8 +81,9 @@ class Door:
         contract = self._contract_of(asset)
         ticket = _Ticket(contract, _verdict(contract, events), len(events), (Sending(asset, events),), source, mark)
         self._settle([ticket])
-        if ticket.error is not None:
-            raise ticket.error
+        failure = ticket.error or ticket.stopped
+        if failure is not None:
+            raise failure
         if ticket.receipts is None:
             raise InvariantError("an append ended without a receipt")
         return ticket.receipts[0]
@@ -103,7 +105,7 @@ class Door:
         self._settle([ticket for _, ticket in tickets])
         for group, ticket in tickets:
             for place, number in enumerate(group):
-                failure = ticket.error if isinstance(ticket.error, Exception) else None
+                failure = ticket.error if isinstance(ticket.error, Exception) else ticket.stopped
                 answers[number] = failure or (ticket.receipts or [])[place]
         return answers
 
@@ -188,6 +190,14 @@ class Door:
 
     def _land_or_refuse(self, connection: Connection, ticket: _Ticket, now: float) -> list[Receipt]:
         """Land what a ticket brings; a strict one only where nothing of it has to be parked."""
+        first = ticket.sendings[0]
+        if stopping.stops(first.asset) and (ticket.size or first.refused) and not first.letter:
+            waits_for = stopping.waits_for(connection, first.asset.name)
+            if waits_for is not None:
+                ticket.stopped = stopping.error(first.asset.name, *waits_for)
+                return [Receipt()]
+            if not first.is_strict:
+                return self._land_or_stop(connection, ticket, now)
         if not ticket.sendings[0].is_strict:
             whole = self._land(connection, ticket, now)
             receipts = shares(whole, [sending.count for sending in ticket.sendings])
@@ -201,6 +211,23 @@ class Door:
         else:
             _keep(connection, ticket.sendings, [whole])
         connection.execute("release strict")
+        return [whole]
+
+    def _land_or_stop(self, connection: Connection, ticket: _Ticket, now: float) -> list[Receipt]:
+        """Land all that a sending brings, or of all that only the first event that stops its topic, at the door."""
+        sending = ticket.sendings[0]
+        connection.execute("savepoint stop")
+        whole = self._land(connection, ticket, now)
+        found = stopping.culprit(connection, sending.asset.name, [*whole.refusals, *sending.refused])
+        if found is None:
+            _keep(connection, ticket.sendings, [whole])
+        else:
+            connection.execute("rollback to stop")
+            records.park(connection, sending.asset.name, [found], [sending.traceparent], now)
+            ticket.stopped = stopping.error(
+                sending.asset.name, records.letter_id(sending.asset.name, found), found.reason
+            )
+        connection.execute("release stop")
         return [whole]
 
     def _land(self, connection: Connection, ticket: _Ticket, now: float) -> Receipt:
@@ -225,7 +252,8 @@ class Door:
         if refusals or refused:
             traced = traces.of_refusals(ticket.sendings, refusals)
             traced += [sending.traceparent for sending in ticket.sendings for _ in sending.refused]
-            records.park(connection, asset.name, [*refusals, *refused], traced, now)
+            keeps = stopping.stops(asset)
+            records.park(connection, asset.name, [*refusals, *refused], traced, now, keeps_settled=keeps)
         if ticket.source:
             connection.execute(
                 "insert or replace into marks (asset, source, mark) values (?, ?, ?)",
@@ -264,7 +292,7 @@ def _groups(sendings: Sequence[Sending]) -> list[list[int]]:
     """Which sendings are landed together: those of one topic whose events are counted and may be parked one by one."""
     groups: dict[str | int, list[int]] = {}
     for number, sending in enumerate(sendings):
-        is_shared = sending.count and not sending.is_strict and not sending.refused
+        is_shared = sending.count and not (sending.is_strict or sending.refused or stopping.stops(sending.asset))
         groups.setdefault(sending.asset.name if is_shared else number, []).append(number)
     return list(groups.values())
 

@@ -23,6 +23,7 @@ __all__ = [
     "REPLAYED",
     "change_letter",
     "dead",
+    "letter_id",
     "note",
     "noted",
     "notes",
@@ -86,26 +87,34 @@ def noted(connection: Connection, topic: str, name: str) -> Any:
 
 
 def park(
-    connection: Connection, asset: str, refusals: Sequence[Refusal], traceparents: Sequence[str], now: float
+    connection: Connection,
+    asset: str,
+    refusals: Sequence[Refusal],
+    traceparents: Sequence[str],
+    now: float,
+    *,
+    keeps_settled: bool = False,
 ) -> None:
     """Keep events that the door refused, each with the trace that its sender named ("" where none).
 
-    The same event for the same reason again counts one more attempt.
+    The same event for the same reason again counts one more attempt; with `keeps_settled` what a person has settled stays so.
     """
+    state = "state" if keeps_settled else "excluded.state"
     rows = [
-        (_letter_id(asset, each), asset, "", DOOR, each.reason, each.payload, each.column, now, now, PARKED, traced)
+        (letter_id(asset, each), asset, "", DOOR, each.reason, each.payload, each.column, now, now, PARKED, traced)
         for each, traced in zip(refusals, traceparents, strict=True)
     ]
     connection.executemany(
         "insert into dead (id, asset, job, stage, reason, payload, column_, attempts, first_at, last_at, state, "
         "traceparent) values (?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?) on conflict (id) do update set attempts = attempts + 1, "
-        "last_at = excluded.last_at, state = excluded.state, "
+        f"last_at = excluded.last_at, state = {state}, "
         "traceparent = coalesce(nullif(excluded.traceparent, ''), traceparent)",
         rows,
     )
 
 
-def _letter_id(asset: str, refusal: Refusal) -> str:
+def letter_id(asset: str, refusal: Refusal) -> str:
+    """The id of the dead letter of an event that an asset refused."""
     told = _encode([asset, refusal.column, refusal.payload])
     return hashlib.sha256(told).hexdigest()[:20]
 
