@@ -40,7 +40,8 @@ def test_a_new_field_is_kept_once_and_known_to_the_next_process() -> None:
     ]
     assert undeclared.look(TOPIC, lines({"id": "3", "amuont": 2})) == ["amuont"]
     assert kept.written == 1
-    (told,) = Undeclared(kept).standing({"orders": TOPIC})
+    ((name, told),) = Undeclared(kept).standing({"orders": TOPIC})
+    assert name == "orders"
     assert "events of orders carry what it does not declare: amuont (did you mean amount?), x;" in told
 
 
