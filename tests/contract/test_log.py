@@ -461,6 +461,28 @@ def test_an_upsert_topic_with_ids_dedups_before_it_compares(store: SQLiteStore) 
     assert counts(store.append(asset, sent)) == (0, 2, 0)
 
 
+ROLES = {
+    "the id is the key": {"id": "k", "version": "v"},
+    "the id is the version": {"id": "v", "version": "v"},
+    "the key is the version": {"version": "k"},
+    "one column is all": {"id": "k", "version": "k"},
+}
+
+
+@pytest.mark.parametrize("roles", ROLES.values(), ids=ROLES)
+def test_one_column_may_be_key_version_and_id(store: SQLiteStore, roles: dict[str, str]) -> None:
+    asset = upsert(**roles)
+    sent = ndjson({"k": 1, "v": 5}, {"k": 2, "v": 6})
+    assert counts(store.append(asset, sent)) == (2, 0, 0)
+    assert [(row["k"], row["v"]) for row in rows(store, "u", images=Images.STATE)] == [(1, 5), (2, 6)]
+    assert counts(store.append(asset, sent)) == ((0, 2, 0) if "id" in roles else (2, 0, 0))
+
+
+def test_an_append_topic_may_name_its_id_as_key(store: SQLiteStore) -> None:
+    asset = topic(id="n", key=("n",))
+    assert counts(store.append(asset, ndjson({"n": 1}, {"n": 2}, {"n": 1}))) == (2, 1, 0)
+
+
 # Marks, touches, shapes.
 
 

@@ -85,6 +85,16 @@ def test_a_new_run_tries_a_held_job_again(project: Project) -> None:
         assert ran(mill)["succeeded"] == 2
 
 
+def test_a_held_job_is_held_to_who_looks_and_due_once_it_was_changed(project: Project) -> None:
+    with project.write(failing()).open() as mill:
+        mill.emit("orders", [order(1)])
+        ran(mill)
+    told = project.json("explain", "push")
+    assert (told["state"], told["ready"]) == ("held", True)  # a run tries it again
+    project.write({"tidemill.toml": failing()["tidemill.toml"].replace('"push.py"', '"-B", "push.py"')})
+    assert project.json("explain", "push")["state"] == "due"
+
+
 def test_a_new_process_tries_a_held_job_again(project: Project) -> None:
     with project.write(failing()).open() as mill:
         mill.emit("orders", [order(1)])

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from tests.e2e.conftest import ORDERS, Project, job_state, order, ran, settled, until
+from tests.e2e.conftest import ORDERS, Project, job_state, order, ran, settled, until, watching
 from tidemill.project.mill import Mill
 
 SEND = """import tidemill as tm
@@ -145,6 +145,37 @@ def test_apply_on_the_command_line_releases_what_an_earlier_process_held(project
     assert project.json("apply")["released"] == ["send"]
     project.cli("run")
     assert [len(each["ids"]) for each in sent(project)] == [5]
+
+
+def state_of(project: Project) -> tuple[str, bool, list[str]]:
+    told = project.json("explain", "send")
+    (listed,) = project.json("status")["jobs"]
+    assert listed["state"] == told["state"]
+    return told["state"], told["ready"], told["because"]
+
+
+def test_a_process_that_only_looks_says_what_is_held_and_why(project: Project) -> None:
+    project.write(sending(", hold_above=3"))
+    with project.open() as mill:
+        emit(mill, 1, 5)
+        ran(mill)
+    why = "5 changes are pinned, more than hold_above = 3: let them go with tidemill apply"
+    assert state_of(project) == ("held", False, [why])
+    (planned,) = project.json("plan")["jobs"]
+    assert not planned["ready"]
+    project.cli("apply")
+    assert state_of(project)[1]
+
+
+def test_what_is_held_and_passed_over_is_no_alarm_any_more(project: Project) -> None:
+    project.write(sending(", hold_above=3"))
+    with watching(project) as mill:
+        emit(mill, 1, 5)
+        until(lambda: job_state(mill, "send") == "held")
+        assert [alarm["kind"] for alarm in mill.status()["alarms"]] == ["held"]
+        mill.resume("send", "now")
+        assert mill.status()["alarms"] == []
+        assert job_state(mill, "send") == "idle"
 
 
 def test_a_held_effect_stays_held_over_a_restart(project: Project) -> None:

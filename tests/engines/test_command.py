@@ -56,7 +56,7 @@ def test_a_command_that_fails_gives_its_code_and_the_last_lines_of_stderr(tmp_pa
     lines = "\n".join(f"line {n}" for n in range(20, 30))
     assert (
         str(caught.value)
-        == f"job send: the command ended with exit code 3: {lines}\n  mend: see the run's log, run1.log"
+        == f"job send: the command ended with exit code 3: {lines}\n  mend: see all that it wrote: tidemill logs run1"
     )
     assert (tmp_path / "logs" / "run1.log").read_text().count("line") == 30
 

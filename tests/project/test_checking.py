@@ -62,3 +62,35 @@ def test_a_project_with_two_writers_of_one_asset_can_be_looked_at(tmp_path: Path
 
     with open_mill(tmp_path) as mill:
         assert [job["job"] for job in mill.status()["jobs"]] == ["a"]
+
+
+def test_a_key_that_the_query_does_not_make_is_told_before_it_runs(tmp_path: Path) -> None:
+    found = check(shop(tmp_path, {"wrong": "-- key: idd\nselect id, amount from orders\n"}))
+
+    (problem,) = found.problems
+    assert problem.message == "job wrong: key names idd, which is not a column of its output"
+    assert problem.mend == "write id"
+
+
+def test_a_type_that_no_event_can_bring_is_told_with_its_column(tmp_path: Path) -> None:
+    shop(tmp_path, {})
+    (tmp_path / "tidemill.toml").write_text(SHOP + 'took = "interval"\n')
+
+    (problem,) = check(tmp_path).problems
+    assert "asset orders: columns: column took: events cannot bring interval" in problem.message
+    assert problem.place == "tidemill.toml:7"
+
+
+def test_a_project_with_a_job_that_reads_what_is_not_there_can_be_looked_at(tmp_path: Path) -> None:
+    folder = shop(tmp_path, {"right": "select amount from orders\n", "lost": "select a from nowhere\n"})
+
+    with open_mill(folder) as mill:
+        assert {each["job"] for each in mill.map()} == {"right", "lost"}
+        assert {each["asset"]: each["columns"] for each in mill.assets()}["right"] == {"amount": "integer"}
+        assert "there is no asset nowhere" in mill.status()["alarms"][0]["reason"]
+
+
+def test_one_event_may_be_emitted_alone(tmp_path: Path) -> None:
+    with open_mill(shop(tmp_path, {})) as mill:
+        assert mill.emit("orders", {"id": "a", "amount": 1})["accepted"] == 1
+        assert mill.query("select * from orders") == [{"id": "a", "amount": 1}]

@@ -36,6 +36,7 @@ class Tally:
         self.parked = 0
         self.rejected = 0
         self.unloaded = 0
+        self.held = 0
 
     def __call__(self, said: dict[str, Any]) -> None:
         """One report."""
@@ -43,6 +44,7 @@ class Tally:
             self.parked += said.get("parked") or 0
         self.rejected += said["state"] == "rejected"
         self.unloaded += said.get("kind") == "definition"
+        self.held += said["state"] == "held"
         self._show(said)
 
 

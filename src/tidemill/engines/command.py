@@ -97,7 +97,7 @@ def run_command(
                 mend="name a program that is on PATH, or give its path from the project's folder",
             ) from error
         started(process)
-        _finish(process, work, output, log)
+        _finish(process, work, output)
 
 
 def end_command(process: subprocess.Popen[bytes]) -> None:
@@ -111,7 +111,7 @@ def _surroundings() -> dict[str, str]:
     return {**os.environ, "PATH": path}
 
 
-def _finish(process: subprocess.Popen[bytes], work: Work, output: IO[bytes], log: Path) -> None:
+def _finish(process: subprocess.Popen[bytes], work: Work, output: IO[bytes]) -> None:
     last: deque[str] = deque(maxlen=LAST_LINES)
     assert process.stderr is not None
     pump = threading.Thread(target=_copy, args=(process.stderr, output, last), daemon=True)
@@ -132,7 +132,7 @@ def _finish(process: subprocess.Popen[bytes], work: Work, output: IO[bytes], log
     if code != 0:
         said = "\n".join(last).strip() or "it wrote nothing to stderr"
         how = f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
-        mend = f"see the run's log, {log.name}"
+        mend = f"see all that it wrote: tidemill logs {work.run}"
         raise CommandFailed(f"job {work.job.name}: the command ended with {how}: {said}", mend=mend)
 
 

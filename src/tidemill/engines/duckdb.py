@@ -10,8 +10,9 @@ Rules of this file:
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, cast
 
@@ -106,6 +107,7 @@ class DuckDBEngine:
         except DefinitionError as error:
             raise self._where_it_is_written(job, schemas) or error from error
         columns = self._described(job, made, inputs)
+        _check_key(job, columns)
         if made.staged is not None:
             return self._staged(job, made, columns, inputs)
         key = job.key if job.key is not None else made.key
@@ -222,6 +224,19 @@ def _history(plan: Plan, inputs: Mapping[str, Asset]) -> Mapping[str, str]:
 
 def _schema(asset: Asset) -> dict[str, str] | None:
     return {column.name: column.type for column in asset.columns} or None
+
+
+def _check_key(job: Job, columns: Sequence[Column]) -> None:
+    """Raise DefinitionError for a key of columns that the job does not make."""
+    known = {column.name.lower(): column.name for column in columns}
+    for name in job.key or ():
+        if name.lower() not in known:
+            near = difflib.get_close_matches(name.lower(), known, 1)
+            raise DefinitionError(
+                f"job {job.name}: key names {name}, which is not a column of its output",
+                place=str(job.place),
+                mend=f"write {known[near[0]]}" if near else f"the columns are {', '.join(known.values())}",
+            )
 
 
 def _recomputing(made: SqlPlan) -> str:

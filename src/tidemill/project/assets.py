@@ -9,7 +9,7 @@ Rules of this file:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from tidemill.project.ranges import BOUNDS, ranges_of
 from tidemill.project.ranges import KINDS as RANGED
 from tidemill.project.types import column_type
 from tidemill.project.words import choice, duration, names, nearest, positive_duration, text, whole
+from tidemill.stores.sqlite.nested import kind_of
 
 __all__ = ["FORMATS", "FORMAT_OPTIONS", "GIVEN", "NAME", "asset_of", "columns_of", "partition_names"]
 
@@ -228,6 +229,8 @@ def _fields(kind: AssetKind, said: Mapping[str, Any], wrong: Callable[..., None]
         try:
             if word == "columns":
                 columns = columns_of(value, has_ranges=kind in RANGED)
+                if kind is AssetKind.TOPIC:
+                    _check_at_door(columns)
                 yield "columns", columns
                 yield "ranges", ranges_of(value, columns)
             elif word in FORMATS and kind in _ON_DISK:
@@ -243,6 +246,17 @@ def _fields(kind: AssetKind, said: Mapping[str, Any], wrong: Callable[..., None]
         except ValueError as error:
             wrong(f"{word}: {error}", f"mend {word}", word)
     yield "options", options
+
+
+def _check_at_door(columns: Iterable[Column]) -> None:
+    """Raise ValueError for a column whose type no event can bring."""
+    for column in columns:
+        try:
+            kind_of(column.type)
+        except DefinitionError:
+            raise ValueError(
+                f"column {column.name}: events cannot bring {column.type}; take varchar, and cast it in SQL"
+            ) from None
 
 
 def _format_options(said: Mapping[str, Any], word: str, value: object) -> Mapping[str, object]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tidemill.core.effect import pinned_key
 from tidemill.core.errors import TidemillError
 from tidemill.core.event import Looked, Readiness
 from tidemill.core.gate import past_deadline
 from tidemill.core.jobstate import Phase
+from tidemill.core.model import Job
 from tidemill.project.wiring import Machine
 
 __all__ = ["overdue", "readiness"]
@@ -22,6 +24,8 @@ def readiness(machine: Machine, name: str) -> Readiness:
     """The present judgement of a job."""
     state, now = machine.loop.state, machine.clock.now()
     job = state.jobs[name]
+    if job.phase is Phase.IDLE and (reason := _waits(machine, job.job)):
+        return Readiness(False, (reason,))
     verdict = state.readiness(name, now)
     if not verdict.is_ready or not job.is_looked_at or job.answer is not None:
         return verdict
@@ -38,6 +42,19 @@ def overdue(machine: Machine) -> Iterator[tuple[str, str]]:
             looked = job.looked or _look(machine, name, now)
             if looked.overdue:
                 yield name, past_deadline(looked.overdue, looked.because)
+
+
+def _waits(machine: Machine, job: Job) -> str:
+    """Why the job's pinned run waits for a person; "" where it does not. A process that only looks has not met it."""
+    if not job.is_outside or not machine.watch.is_held(job.name):
+        return ""
+    pinned = machine.ledger.positions().progress.get(job.name)
+    if pinned is None or not pinned.pinned or pinned_key(pinned) in machine.ledger.notes("released").values():
+        return ""
+    changes = sum(to - from_ for from_, to in pinned.pinned.values())
+    if changes <= job.hold_above:
+        return ""
+    return f"{changes} changes are pinned, more than hold_above = {job.hold_above}: let them go with tidemill apply"
 
 
 def _look(machine: Machine, name: str, now: float) -> Looked:

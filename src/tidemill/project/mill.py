@@ -62,6 +62,7 @@ TOLD_AFTER_RUN = ("assertion", "definition", "landing", "parked", "reconciliatio
 _KNOWS_SECONDS_MAX = 5.0
 """How long a question waits for the loop; then it is answered from what is known, for a stuck loop must be seen."""
 
+Events = bytes | dict[str, Any] | Iterable[dict[str, Any]]
 LIVE = ("run", "watch", "serve")
 """What a project is opened for where jobs start by themselves."""
 
@@ -146,15 +147,16 @@ class Mill(ServedMachine):
 
     # --------------------------------------------------------------------------------------- changes in
 
-    def emit(self, asset: str, data: bytes | Iterable[dict[str, Any]], *, source: str = "", mark: str = "") -> Json:
-        """Hand events (NDJSON bytes, or dictionaries) to a topic; durable on return."""
+    def emit(self, asset: str, data: Events, *, source: str = "", mark: str = "") -> Json:
+        """Hand events (NDJSON bytes, or dictionaries; one alone, too) to a topic; durable on return."""
         topic = self._asset(asset)
         if topic.kind is AssetKind.EXTERNAL:
             return self.touch(asset)
         if topic.kind is not AssetKind.TOPIC:
             raise UserError(f"`{asset}` is a {topic.kind.value}: events go to topics", mend="name a topic")
         if not isinstance(data, bytes):
-            data = b"".join(msgspec.json.encode(row) + b"\n" for row in data)
+            events = [data] if isinstance(data, dict) else data
+            data = b"".join(msgspec.json.encode(event) + b"\n" for event in events)
         receipt = evolving.append(self.machine, topic, data, source=source, mark=mark)
         extra = self.machine.undeclared.look(topic, data)
         return {**self._received(asset, receipt), "warning": told(topic, extra) if extra else ""}

@@ -214,13 +214,15 @@ def _job_status(machine: Machine, job: Job, progress: Progress | None, now: floa
 
 
 def job_state(machine: Machine, name: str) -> str:
-    """idle, due, running, retrying, held, paused or pending."""
+    """idle, due, running, retrying, held, paused or pending; held also where only another process has met it."""
     job = machine.loop.state.jobs.get(name)
     if job is None:
         return "pending"
-    if job.phase is Phase.IDLE and readiness(machine, name).is_ready:
-        return "due"
-    return str(job.phase)
+    if job.phase is not Phase.IDLE:
+        return str(job.phase)
+    if machine.watch.is_held(name):
+        return str(Phase.HELD)
+    return "due" if readiness(machine, name).is_ready else str(job.phase)
 
 
 # --------------------------------------------------------------------------------------------- explain
@@ -427,6 +429,8 @@ def moved(machine: Machine, name: str, start: str) -> Progress:
         transaction.commit()
     finally:
         transaction.rollback()
+    machine.watch.forget(name, "held")  # what was held is passed over
+    machine.journal.alarms.pop(("held", name), None)
     return progress
 
 

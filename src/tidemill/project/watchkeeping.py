@@ -70,7 +70,9 @@ class Watchkeeper:
 
     def standing(self) -> Iterator[dict[str, Any]]:
         """What stands, of jobs that are still defined."""
-        yield from (said for said in self.ledger.notes(NOTES).values() if said["job"] in self.jobs)
+        for said in self.ledger.notes(NOTES).values():
+            if said["job"] in self.jobs:
+                yield {word: said[word] for word in ("kind", "job", "reason", "at")}
 
     def _judge(self, job: Job, record: RunRecord) -> None:
         if record.state != "succeeded":
@@ -132,26 +134,41 @@ class Watchkeeper:
         self.ledger.note_all(NOTES, dict.fromkeys(mine))
         self._standing = None
 
+    def is_held(self, job: str) -> bool:
+        """Whether the last run of the job is held, with the definition that the job still has."""
+        said = self._noted().get(f"held {job}")
+        return said is not None and job in self.jobs and said.get("version") == self.jobs[job].version
+
     def forget(self, job: str, kind: str) -> None:
         """Take an alarm away: a person saw to it."""
         if f"{kind} {job}" in self.ledger.notes(NOTES):
             self.ledger.note(NOTES, f"{kind} {job}", None)
             self._standing = None
 
-    def _say(self, job: Job, kind: str, reason: str, record: RunRecord) -> None:
-        """Raise an alarm, or with no reason take it away; the ledger is written only where that changes something."""
+    def _noted(self) -> dict[str, dict[str, Any]]:
+        """The notes that stand, read once."""
         if self._standing is None:
             self._standing = self.ledger.notes(NOTES)
+        return self._standing
+
+    def _say(self, job: Job, kind: str, reason: str, record: RunRecord) -> None:
+        """Raise an alarm, or with no reason take it away; the ledger is written only where that changes something."""
+        noted = self._noted()
         name = f"{kind} {job.name}"
-        before = self._standing.get(name)
+        before = noted.get(name)
         if not reason and before is None:
             return
         at = record.finished_at or record.started_at
         told = reason if kind == "held" else f"job {job.name}: {reason}"
-        said = {"kind": kind, "job": job.name, "reason": told, "at": at} if reason else None
-        if said is not None and before is not None and before["reason"] == said["reason"]:
+        said = {"kind": kind, "job": job.name, "reason": told, "at": at, "version": job.version} if reason else None
+        if said is not None and before is not None and _same(before, said):
             return
         self.ledger.note(NOTES, name, said)
-        self._standing.pop(name, None)
+        noted.pop(name, None)
         if said is not None:
-            self._standing[name] = said
+            noted[name] = said
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two notes say the same of the same definition; when does not count."""
+    return all(one.get(word) == other.get(word) for word in ("reason", "version"))

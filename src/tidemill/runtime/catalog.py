@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from threading import RLock
 
+from tidemill.core.errors import DefinitionError
 from tidemill.core.model import Asset, AssetKind, Column, Home, Job, Takes
 from tidemill.core.ports import Engine, Plan, Table
 from tidemill.runtime.landing import columns_of
@@ -58,6 +59,13 @@ class Catalog:
             engine = self.engines.get(job.takes)
             if engine is None:
                 return Plan("outside")
+            lacking = [name for name in job.inputs if name not in self.assets]
+            if lacking:
+                raise DefinitionError(
+                    f"job {job.name}: there is no asset {lacking[0]}",
+                    place=str(job.place),
+                    mend=f"declare [assets.{lacking[0]}] in tidemill.toml, or add the job that writes it",
+                )
             plan = engine.plan(job, {name: self.asset(name) for name in job.inputs})
             version, columns = self._learned.get(job.name, ("", ()))
             if not plan.columns and version == job.version:

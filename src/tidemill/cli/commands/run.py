@@ -88,7 +88,7 @@ def _show(settings: Settings, answer: Any, tally: Tally) -> None:
     told += [f"{counted(tally.rejected, 'file')} rejected"] if tally.rejected else []
     click.echo(", ".join(told))
     if answer["failed"]:
-        say("see why: tidemill runs --state failed")
+        say(f"see why: tidemill runs --state {'held' if tally.held else 'failed'}")
     if tally.parked or tally.rejected:
         say("see what was left out: tidemill dead list")
 

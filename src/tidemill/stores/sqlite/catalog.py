@@ -234,7 +234,8 @@ def _widen(found: Entry, table: Table, versions_: Sequence[SchemaVersion]) -> No
     """Change the shape of a topic that has events, or refuse (rule 6)."""
     _check_returning(found, table, versions_)
     if found.key != table.key:
-        raise _frozen(found, f"its key cannot become {table.key}")
+        was, now = _rows_by(found.key), _rows_by(table.key)
+        raise _frozen(found, f"its rows cannot be {now} from now on: they are {was} (semantics and key)")
     before = {column.name: column for column in found.columns}
     since = {}
     for column in table.columns:
@@ -246,6 +247,10 @@ def _widen(found: Entry, table: Table, versions_: Sequence[SchemaVersion]) -> No
         else:
             since[column.name] = found.since.get(column.name, 0)
     found.since = since
+
+
+def _rows_by(key: tuple[str, ...] | None) -> str:
+    return "events, each a row of its own" if key is None else f"the newest event of each {', '.join(key)}"
 
 
 def _check_returning(found: Entry, table: Table, before: Sequence[SchemaVersion]) -> None:

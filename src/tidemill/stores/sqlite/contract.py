@@ -145,7 +145,7 @@ class Contract:
         self._inexact = self._loose_columns()
         self._has_fraction = any(kind.has_fraction for kind in self._kinds.values())
         self._ids = _identity_decoder({"id": asset.id} if asset.id else {})
-        self._identity = self._identities()
+        self._identity, self._fields = self._identities()
 
     def _check_names(self, asset: Asset) -> None:
         if self.is_upsert and not asset.key:
@@ -190,15 +190,11 @@ class Contract:
                 loose.append((f"c{number}", kind, column.required))
         return loose
 
-    def _identities(self) -> msgspec.json.Decoder[Any]:
-        asset = self.asset
-        fields = {f"k{place}": name for place, name in enumerate(asset.key)}
-        if asset.version:
-            fields["version"] = asset.version
-        if asset.id:
-            fields["id"] = asset.id
-        fields["deleted"] = DELETED
-        return _identity_decoder(fields, self._kinds)
+    def _identities(self) -> tuple[msgspec.json.Decoder[Any], dict[str, str]]:
+        """A decoder of what identifies an event, and the field of each of its columns: one column may be key, version, id."""
+        columns = [*self.asset.key, self.asset.version, self.asset.id, DELETED]
+        fields = {name: f"f{place}" for place, name in enumerate(dict.fromkeys(columns)) if name}
+        return _identity_decoder({each: name for name, each in fields.items()}, self._kinds), fields
 
     # The verdict.
 
@@ -376,22 +372,22 @@ class Contract:
 
     def identities(self, lines: list[bytes]) -> Iterator[Identity | Refusal]:
         """The key, version and id of each accepted line; a refusal (index 0) where a key or version is null."""
-        names = [f"k{place}" for place in range(len(self.asset.key))]
-        loads = [self._load(name) for name in self.asset.key]
+        fields, asset = self._fields, self.asset
+        loads = [self._load(name) for name in asset.key]
         for line in lines:
             event = self._identity.decode(line)
-            values = [getattr(event, name) for name in names]
+            values = [getattr(event, fields[name]) for name in asset.key]
             if None in values:
-                missing = self.asset.key[values.index(None)]
+                missing = asset.key[values.index(None)]
                 yield Refusal(0, "the key is null", line.decode(), missing)
                 continue
-            version = getattr(event, "version", None)
-            if self.asset.version and version is None:
-                yield Refusal(0, "the version is null", line.decode(), self.asset.version)
+            version = getattr(event, fields[asset.version]) if asset.version else None
+            if asset.version and version is None:
+                yield Refusal(0, "the version is null", line.decode(), asset.version)
                 continue
             key = key_text([load(value) for load, value in zip(loads, values, strict=True)])
-            id_ = _id_text(event.id) if self.asset.id else ""
-            yield Identity(id_, key, version, event.deleted is True)
+            id_ = _id_text(getattr(event, fields[asset.id])) if asset.id else ""
+            yield Identity(id_, key, version, getattr(event, fields[DELETED]) is True)
 
     def _load(self, name: str) -> Any:
         kind = self._kinds.get(name)
