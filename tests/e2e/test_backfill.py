@@ -164,6 +164,25 @@ def test_a_run_that_was_pinned_and_passed_over_keeps_its_key(project: Project) -
     assert sent(project)[2]["key"] == tried["key"]
 
 
+def test_a_run_is_not_passed_over_before_the_slice_that_a_backfill_began(project: Project) -> None:
+    """Both may have acted, and each has a key of its own to keep."""
+    late_comer(project, ", retries=0")
+    project.write({"broken": ""})
+    with project.open() as mill:
+        assert mill.backfill("send")["state"] == "failed"
+        emit(mill, 6, 7)
+        ran(mill)
+        with pytest.raises(TidemillError, match="a slice of a backfill of `send` was begun") as refused:
+            mill.resume("send", "now")
+        assert "tidemill backfill send" in refused.value.mend
+        project.remove("broken")
+        assert mill.backfill("send")["state"] == "finished"
+        mill.resume("send", "now")
+        assert mill.backfill("send")["state"] == "finished"
+    assert len({each["key"] for each in sent(project)}) == 2, "each range has one key, however often it was tried"
+    assert sent(project)[-1]["ids"] == ["o6", "o7"]
+
+
 def test_a_run_that_waited_for_a_person_and_was_passed_over_waits_in_a_backfill_too(project: Project) -> None:
     project.write(sending(", hold_above=3"))
     with project.open() as mill:

@@ -56,6 +56,22 @@ def test_another_mode_is_compared_at_equal_cursors_and_promoted_when_equal(proje
         assert mill.reconcile("totals")["equal"]
 
 
+def test_a_mode_takes_no_difference(project: Project) -> None:
+    """The rows stay as they are where only the mode changes: who accepted a difference would not get it."""
+    shop(project)
+    with duckdb.connect(str(project.folder / ".tidemill/tables.duckdb")) as tables:
+        tables.execute("update store.totals set total = 1000 where customer = 'ada'")
+    with project.open() as mill:
+        assert mill.shadow("totals", mode="batch")["different"] == 1
+        assert not mill.shadow("totals", promote=True)["promoted"]
+        with pytest.raises(TidemillError, match="a mode takes none of them") as refused:
+            mill.shadow("totals", promote=True, accept=1)
+        assert "tidemill reconcile totals --repair" in refused.value.mend
+        assert mill.reconcile("totals", repair=True)["repaired"] == 1
+        ran(mill)
+        assert mill.shadow("totals", promote=True)["promoted"]
+
+
 def test_who_asks_for_the_state_does_not_wait_for_a_shadow_that_works(project: Project) -> None:
     """A comparison of large tables takes its time: nobody who looks waits for it."""
     shop(project)

@@ -50,6 +50,11 @@ def promote(
                 f"`{flying.pilot.word}` is made by another system: there is nothing to promote",
                 mend=f"let the shadow go: tidemill shadow {job} --abandon",
             )
+        if flying.pilot.kind == "mode" and accept:
+            raise UserError(
+                "another mode gives the same rows: where some differ the table is not right, and a mode takes none of them",
+                mend=f"mend the table: tidemill reconcile {job} --repair, then promote without --accept",
+            )
         if flying.made is None:
             raise UserError(f"the shadow of `{job}` cannot work: {flying.pilot.error}", mend="mend it, or abandon it")
         shadows.settle(flying)
