@@ -45,11 +45,13 @@ class Outcome:
 
     def add(self, receipt: Receipt, chunk: Chunk) -> None:
         """Add what became of the next events."""
-        self._list(receipt, chunk, "parked")
+        if receipt.refusals or receipt.duplicates or chunk.refused:
+            self._list(receipt, chunk, "parked")
         self.accepted += receipt.accepted
         self.duplicate += receipt.duplicate
         self.parked += receipt.parked + len(chunk.refused)
-        self.undeclared |= dict.fromkeys(receipt.undeclared)
+        if receipt.undeclared:
+            self.undeclared |= dict.fromkeys(receipt.undeclared)
         if self.keeps_offsets:
             self.offsets += range(receipt.head - receipt.accepted + 1, receipt.head + 1) if receipt.accepted else ()
             self.offsets += [offset for _, offset in receipt.duplicates if offset]

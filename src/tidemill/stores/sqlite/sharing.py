@@ -11,6 +11,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import TypeVar
 
 from tidemill.core.ports import Receipt, Refusal
@@ -25,8 +26,11 @@ def shares(whole: Receipt, counts: Sequence[int]) -> list[Receipt]:
     """The receipts of those who sent so many events each, one after the other."""
     if len(counts) == 1:
         return [whole]
-    found = []
     head = whole.head - whole.accepted
+    if not (whole.refusals or whole.duplicates):
+        ends = list(accumulate(counts, initial=head))[1:]
+        return [Receipt(count, head=end) for count, end in zip(counts, ends, strict=True)]
+    found = []
     start = 0
     refusals, duplicates = deque(whole.refusals), deque(sorted(whole.duplicates))
     for count in counts:
