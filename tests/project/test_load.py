@@ -244,6 +244,14 @@ PROBLEMS: dict[str, tuple[dict[str, str], list[str]]] = {
         {"tidemill.toml": ORDERS, "jobs/p.py": "import tidemill as tm\n\nx = 1 / 0\n"},
         ["jobs/p.py:3: ZeroDivisionError: division by zero\n  mend: mend the file; the other files are loaded"],
     ),
+    "a bare decorator": (
+        {"tidemill.toml": ORDERS, "jobs/p.py": "import tidemill as tm\n@tm.job\ndef p(row: dict): ...\n"},
+        ['jobs/p.py:2: @tm.job does not say what the job reads\n  mend: write @tm.job(inputs="ASSET")'],
+    ),
+    "a Python job without inputs": (
+        {"tidemill.toml": ORDERS, "jobs/p.py": "import tidemill as tm\n@tm.job(mode='batch')\ndef p(row: dict): ...\n"},
+        ['jobs/p.py:2: @tm.job does not say what the job reads\n  mend: write @tm.job(inputs="ASSET")'],
+    ),
     "a Python file that does not parse": (
         {"tidemill.toml": ORDERS, "jobs/p.py": "x = 1\ndef f(:\n"},
         ["jobs/p.py:2: SyntaxError: invalid syntax\n  mend: mend the file; the other files are loaded"],

@@ -82,9 +82,10 @@ def _loaded(path: Path, content: bytes, file: str) -> ModuleType:
     try:
         with aside():  # stdout is the answer's alone
             exec(compile(content, str(path), "exec"), module.__dict__)  # noqa: S102 - the user's own file
-    except DefinitionError:
+    except DefinitionError as error:
         del sys.modules[name]
-        raise
+        place = error.place or str(Place(file, _line(error, path)))
+        raise DefinitionError(error.message, place=place, mend=error.mend) from error
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise _raised(error, path, file) from error
@@ -93,12 +94,19 @@ def _loaded(path: Path, content: bytes, file: str) -> ModuleType:
 
 def _raised(error: BaseException, path: Path, file: str) -> DefinitionError:
     """The problem that an exception of a file is: at the deepest line of that file."""
+    message = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
+    return DefinitionError(
+        message, place=str(Place(file, _line(error, path))), mend="mend the file; the other files are loaded"
+    )
+
+
+def _line(error: BaseException, path: Path) -> int:
+    """The deepest line of the file that an exception came by; 0 where it did not."""
     line = error.lineno if isinstance(error, SyntaxError) and error.filename == str(path) else 0
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename == str(path):
             line = frame.lineno or line
-    message = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
-    return DefinitionError(message, place=str(Place(file, line or 0)), mend="mend the file; the other files are loaded")
+    return line or 0
 
 
 def _refuse_dropped(content: bytes, file: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
@@ -33,12 +33,17 @@ def command(settings: Settings) -> None:
     ]
     print_table(["job", "mode", "state", "lag", "lag time", "fresh"], jobs, "there are no jobs")
     click.echo()
-    assets = [[a["asset"], a["kind"], a["head"], a["rows"], duration(a["freshness_seconds"])] for a in status["assets"]]
+    assets = [[a["asset"], a["kind"], *_size(a), duration(a["freshness_seconds"])] for a in status["assets"]]
     print_table(["asset", "kind", "head", "rows", "fresh"], assets, "there are no assets")
     for told in _expired(status):
         click.echo(told)
     for alarm in status.get("alarms", []):
         say(f"alarm: {' '.join(filter(None, (alarm['kind'], alarm.get('job'))))}: {alarm['reason']}")
+
+
+def _size(asset: Mapping[str, Any]) -> list[Any]:
+    """Head and rows; a view keeps none of its own."""
+    return ["-", "-"] if asset["kind"] == "view" else [asset["head"], asset["rows"]]
 
 
 def _expired(status: dict[str, Any]) -> Iterator[str]:

@@ -132,8 +132,10 @@ class Declaration:
 
 
 def job(
+    bare: Function | None = None,
+    /,
     *,
-    inputs: Names,
+    inputs: Names = (),
     output: str = "",
     outputs: Names = (),
     takes: str = "",
@@ -149,8 +151,10 @@ def job(
     several are full, `tm.Run` is run. `by` names columns of the input: the function is called for each of their values whose
     rows changed, with a `pa.Table` of all current rows of that value, and what it returns (a table, dicts, a dict or None)
     takes the place of what it returned for that value before. `columns` are the output's, as DuckDB type names. `version` is your own mark for
-    what the function's source does not show, such as a model file.
+    what the function's source does not show, such as a model file. Raises DefinitionError without inputs.
     """
+    if bare is not None or not _names(inputs):
+        raise DefinitionError("@tm.job does not say what the job reads", mend='write @tm.job(inputs="ASSET")')
 
     def define(function: Function) -> Definition:
         written = _names(output) + _names(outputs) or (name or function.__name__,)
