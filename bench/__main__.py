@@ -18,6 +18,7 @@ NAMES = (
     "throughput",
     "memory",
     "idle",
+    "door",
     "incremental",
     "plans",
     "reconcile",

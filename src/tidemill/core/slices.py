@@ -12,8 +12,8 @@ one took: it moves towards the number that takes `aim_seconds`, at most doubling
 What limits the live lane: an event that comes within a slice shares two cores and the turn to commit with it, and a slice
 cannot be cut once it has begun. So the share of time that slices take decides how many events see one at all, and their
 length what that costs these. Measured in turns on two cores that others kept busy, half of the time in slices of 30 ms made
-the 99th percentile of a lane of 40 events/s 1.5 to 1.8 times what it was without, a tenth of it in slices of 20 ms 0.7 to
-1.4 times (at such noise; 1.2 in the middle). The price is the history's: about a quarter of the rows a second, as long as
+the 99th percentile of a lane of 40 events/s 0.9 to 1.8 times what it was without, a tenth of it in slices of 20 ms 0.7 to
+1.4 times (at such noise; 1.6 and 1.2 in the middle). The price is the history's: about a quarter of the rows a second, as long as
 somebody else works. In quiet seconds it takes all of the time.
 """
 

@@ -28,6 +28,7 @@ from typing import Any
 from tidemill.core.errors import TidemillError
 from tidemill.project.alarms import RECEIVERS, alarms
 from tidemill.project.alarmwords import AlarmWords, alarm_words
+from tidemill.project.deadbook import take_down
 from tidemill.project.promises import notice
 from tidemill.project.recording import keep, moment
 from tidemill.project.secrets import Secret
@@ -98,6 +99,7 @@ def tend(machine: Machine, stop: threading.Event | None = None) -> list[Said]:
 
 def _tended(machine: Machine, stop: threading.Event) -> list[Said]:
     notice(machine)
+    take_down(machine)
     words, now = alarm_words(machine.definitions.settings.get("alarms", {})), machine.clock.now()
     receivers = _receivers(words, machine.definitions.folder)
     noted: dict[str, Said] = machine.ledger.notes(NOTES)

@@ -17,14 +17,14 @@ from tidemill.core.jobstate import Phase
 from tidemill.core.model import Job
 from tidemill.project.wiring import Machine
 
-__all__ = ["overdue", "readiness"]
+__all__ = ["is_held_elsewhere", "overdue", "readiness"]
 
 
 def readiness(machine: Machine, name: str) -> Readiness:
     """The present judgement of a job."""
     state, now = machine.loop.state, machine.clock.now()
     job = state.jobs[name]
-    if job.phase is Phase.IDLE and (reason := _waits(machine, job.job)):
+    if is_held_elsewhere(machine, name) and (reason := _waits(machine, job.job)):
         return Readiness(False, (reason,))
     verdict = state.readiness(name, now)
     if not verdict.is_ready or not job.is_looked_at or job.answer is not None:
@@ -44,9 +44,16 @@ def overdue(machine: Machine) -> Iterator[tuple[str, str]]:
                 yield name, past_deadline(looked.overdue, looked.because)
 
 
+def is_held_elsewhere(machine: Machine, name: str) -> bool:
+    """Whether a job was held by a process before this one, which only looks and so has not met what holds it."""
+    state = machine.loop.state
+    looks_only = state.only is not None and name not in state.only
+    return looks_only and state.jobs[name].phase is Phase.IDLE and machine.watch.is_held(name)
+
+
 def _waits(machine: Machine, job: Job) -> str:
-    """Why the job's pinned run waits for a person; "" where it does not. A process that only looks has not met it."""
-    if not job.is_outside or not machine.watch.is_held(job.name):
+    """Why the held run of a job waits for a person; "" where the next run tries it again."""
+    if not job.is_outside:
         return ""
     pinned = machine.ledger.positions().progress.get(job.name)
     if pinned is None or not pinned.pinned or pinned_key(pinned) in machine.ledger.notes("released").values():

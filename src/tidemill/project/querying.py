@@ -16,8 +16,9 @@ import pyarrow as pa
 from tidemill.connectors.extract import reading
 from tidemill.core.errors import BrokenJob, TidemillError, UserError
 from tidemill.core.model import Asset, AssetKind, Column, Home, Job
+from tidemill.project.deadbook import take_down
 from tidemill.project.reports import found
-from tidemill.project.system import quoting
+from tidemill.project.system import DEAD, quoting
 from tidemill.project.wiring import Machine
 from tidemill.sql import analyse, expand, parse
 
@@ -30,6 +31,8 @@ UNKNOWN = "(no columns yet)"
 def answer(machine: Machine, sql: str) -> pa.Table:
     """The rows of a query. Raises UserError for what has no rows, NotFound for what is no asset."""
     inputs, text = _inputs(machine, quoting(sql))
+    if DEAD in inputs:
+        take_down(machine)
     known = {name.lower(): name for name in machine.catalog.assets}
     named = [found(machine.catalog.assets, known.get(name.lower(), name), "asset") for name in inputs]
     machine.mirrors.catch_up_all(asset.name for asset in named if asset.kind is AssetKind.TOPIC)

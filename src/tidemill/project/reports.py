@@ -29,7 +29,7 @@ from tidemill.core.slices import Span
 from tidemill.engines.duckdb import DuckDBEngine
 from tidemill.project import retention
 from tidemill.project.alarms import alarms, parked, parked_by, rejected_files
-from tidemill.project.judging import readiness
+from tidemill.project.judging import is_held_elsewhere, readiness
 from tidemill.project.ranges import listed_ranges
 from tidemill.project.system import SYSTEM
 from tidemill.project.tracing import of_row
@@ -220,7 +220,7 @@ def job_state(machine: Machine, name: str) -> str:
         return "pending"
     if job.phase is not Phase.IDLE:
         return str(job.phase)
-    if machine.watch.is_held(name):
+    if is_held_elsewhere(machine, name):
         return str(Phase.HELD)
     return "due" if readiness(machine, name).is_ready else str(job.phase)
 
@@ -376,7 +376,8 @@ def dead_letters(machine: Machine, asset: str, limit: int) -> list[dict[str, Any
             for row in rejected_files(machine, named)
             if not asset or named.name == asset
         ]
-    for job in _jobs(machine):
+    for name in parked_by(machine):
+        job = machine.catalog.jobs[name]
         transaction = machine.stores[job.home].begin(exclusive=False)
         try:
             parked = standing(transaction, job)

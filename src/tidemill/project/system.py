@@ -1,4 +1,4 @@
-"""Assets that tidemill keeps of itself: `tidemill.alarms` and `tidemill.reconciliations`.
+"""Assets that tidemill keeps of itself: `tidemill.alarms`, `tidemill.dead` and `tidemill.reconciliations`.
 
 Rules of this file:
   * they are tables like any other: they can be queried, followed, and read by jobs; nobody can write them;
@@ -12,9 +12,10 @@ import re
 
 from tidemill.core.model import Asset, AssetKind, Column
 
-__all__ = ["ALARMS", "RECONCILIATIONS", "SYSTEM", "quoting"]
+__all__ = ["ALARMS", "DEAD", "RECONCILIATIONS", "SYSTEM", "quoting"]
 
 ALARMS = "tidemill.alarms"
+DEAD = "tidemill.dead"
 RECONCILIATIONS = "tidemill.reconciliations"
 
 
@@ -33,6 +34,16 @@ SYSTEM = {
         key=("alarm",),
         description="Every alarm, from when it was raised to when it was resolved.",
     ),
+    DEAD: Asset(
+        DEAD,
+        AssetKind.TABLE,
+        _columns(
+            "id varchar, asset varchar, job varchar, stage varchar, reason varchar, payload varchar, "
+            "attempts bigint, state varchar, traceparent varchar, first_at timestamp, last_at timestamp"
+        ),
+        key=("id",),
+        description="Every dead letter: what could not be taken, why, and what became of it.",
+    ),
     RECONCILIATIONS: Asset(
         RECONCILIATIONS,
         AssetKind.TABLE,
@@ -47,7 +58,7 @@ SYSTEM = {
 """By name."""
 
 _QUOTED = re.compile(
-    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|(?<![\w.])tidemill\.(?:alarms|reconciliations)\b""", re.IGNORECASE
+    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|(?<![\w.])tidemill\.(?:alarms|dead|reconciliations)\b""", re.IGNORECASE
 )
 
 
