@@ -21,7 +21,7 @@ from bench.projects import write_project
 
 __all__ = ["run"]
 
-SECONDS = 8.0
+SECONDS = 6.0
 CONNECTIONS = 64
 BATCH = 100
 RATE_PER_SECOND = 100

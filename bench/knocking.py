@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
+import zlib
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -28,10 +30,8 @@ Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 def event(name: str) -> str:
     """One event; its id is its name."""
-    at = '"at":"2026-01-01T00:00:00"'
-    return (
-        f'{{"event_id":"{name}","key":"k{hash(name) % 1000:04d}","amount":{len(name) * 97 % 997},{at},"note":"{NOTE}"}}'
-    )
+    at, number = '"at":"2026-01-01T00:00:00"', zlib.crc32(name.encode())
+    return f'{{"event_id":"{name}","key":"k{number % 1000:04d}","amount":{number % 997},{at},"note":"{NOTE}"}}'
 
 
 def single(name: str) -> str:
@@ -80,7 +80,7 @@ class Knocker(asyncio.Protocol):
         head, found, body = self._got.partition(b"\r\n\r\n")
         if not found or len(body) < length_in(head):
             return
-        if not head.startswith(b"HTTP/1.1 202"):
+        if not head.startswith(b"HTTP/1.1 202") or b'"parked":0' not in body:
             self.over.set_exception(AssertionError(self._got))
             return
         if self._begun >= self._begins_at:
@@ -95,7 +95,7 @@ class Knocker(asyncio.Protocol):
             self.over.set_result(None)
             return
         self._number += 1
-        self._transport.write(request(self._port, self._body(f"{self._place}-{self._number}")))
+        self._transport.write(request(self._port, self._body(f"{os.getpid()}-{self._place}-{self._number}")))
 
 
 def length_in(head: bytes) -> int:
