@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.e2e.conftest import ORDERS, Project, order, ran, rows, until, watching
+from tidemill.project.deadbook import take_down
 
 STATES = "select asset, job, stage, state from tidemill.dead order by stage, asset"
 CASTING = {"jobs/cast_.sql": "-- mode: realtime\nselect id, customer::integer as number from orders"}
@@ -49,3 +50,19 @@ def test_a_job_follows_dead_letters_and_cannot_feed_itself(project: Project) -> 
         until(lambda: rows(mill, "select * from letters") == [("orders", "parked", 2)])
         until(lambda: [letter["job"] for letter in mill.dead() if letter["stage"] == "transform"] == ["failing"])
         assert rows(mill, STATES) == [("orders", "", "door", "parked")] * 2
+
+
+def test_what_is_beyond_the_letters_looked_at_is_not_taken_for_settled(project: Project) -> None:
+    last = FAILING.replace("tidemill.dead", "orders").replace("failing", "last").replace("numbers", "lasts")
+    last = last.replace("json.loads(row['payload'])['id']", "row['customer']")
+    project.write({"tidemill.toml": ORDERS, "jobs/last.py": last, "jobs/failing.py": FAILING})
+    with project.open() as mill:
+        mill.emit("orders", [{**order(1), "id": id_, "amount": "much"} for id_ in ("1", "x")])
+        mill.emit("orders", [{**order(3), "customer": "7"}, {**order(4), "customer": "x"}])
+        ran(mill)
+        take_down(mill.machine)
+        ran(mill)
+        assert [letter["job"] for letter in mill.dead()] == ["", "", "failing", "failing", "last"]
+        take_down(mill.machine, letters_max=4)  # all but the last, and two of them are about rows of the table itself
+        told = mill.machine.tables.query("select state from \"tidemill.dead\" where job = 'last'").to_pylist()
+        assert told == [{"state": "parked"}]

@@ -23,19 +23,21 @@ __all__ = ["LETTERS_MAX", "take_down"]
 LETTERS_MAX = 10_000
 """So many letters are taken down, the newest of those parked at doors first."""
 _NAMES = tuple(column.name for column in SYSTEM[DEAD].columns)
+_EMPTY = {"attempts": 0}
+"""What stands where a letter says nothing, where that is not the empty text."""
 
 
-def take_down(machine: Machine) -> None:
-    """Write what has changed among the dead letters."""
-    letters = {said["id"]: _row(said) for said in dead_letters(machine, "", LETTERS_MAX) if said["asset"] != DEAD}
-    known = _known(machine)
-    if not letters and not known:
-        return
-    changed = [row for id_, row in letters.items() if known.get(id_) != row]
-    if len(letters) < LETTERS_MAX:
-        gone = [row for id_, row in known.items() if id_ not in letters and row["state"] == "parked"]
-        changed += [{**row, "state": "settled"} for row in gone]
-    keep(machine, DEAD, changed)
+def take_down(machine: Machine, letters_max: int = LETTERS_MAX) -> None:
+    """Write what has changed among the dead letters. One at a time: what was looked at later is not overwritten."""
+    with machine.taking_down:
+        listed = dead_letters(machine, "", letters_max)
+        letters = {said["id"]: _row(said) for said in listed if said["asset"] != DEAD}
+        known = _known(machine)
+        changed = [row for id_, row in letters.items() if known.get(id_) != row]
+        if len(listed) < letters_max:  # else nobody knows whether those that are not listed were mended
+            gone = [row for id_, row in known.items() if id_ not in letters and row["state"] == "parked"]
+            changed += [{**row, "state": "settled"} for row in gone]
+        keep(machine, DEAD, changed)
 
 
 def _known(machine: Machine) -> dict[str, dict[str, Any]]:
@@ -48,6 +50,3 @@ def _known(machine: Machine) -> dict[str, dict[str, Any]]:
 def _row(said: Mapping[str, Any]) -> dict[str, Any]:
     times = {name: moment(said.get(name)) for name in ("first_at", "last_at")}
     return {name: times[name] if name in times else said.get(name) or _EMPTY.get(name, "") for name in _NAMES}
-
-
-_EMPTY = {"attempts": 0}

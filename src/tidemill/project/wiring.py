@@ -100,6 +100,8 @@ class Machine:
     """Held while what has expired is forgotten, and while somebody decides that it is still needed."""
     tending: Lock = field(default_factory=Lock)
     """Held while alarms are taken down and told."""
+    taking_down: Lock = field(default_factory=Lock)
+    """Held while dead letters are taken down."""
     comparing: Lock = field(default_factory=Lock)
     """Held while reconciliations are served whose moment has come."""
     beside: dict[str, tuple[Job, Catalog]] = field(default_factory=dict)
