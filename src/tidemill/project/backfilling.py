@@ -19,7 +19,7 @@ from tidemill.core.ports import Progress as Pinned
 from tidemill.core.ports import RunRecord
 from tidemill.core.slices import Span, within
 from tidemill.project.operations import Json, Progress
-from tidemill.project.reconciling import begin_anew
+from tidemill.project.replay import made_anew
 from tidemill.project.replaying import offset_of
 from tidemill.project.slicing import Pacer, pace_of, tried
 from tidemill.project.wiring import Machine
@@ -188,9 +188,8 @@ class _Filling:
             )
         if not self.fill.skipped():
             return self._answer("finished", ())
-        begin_anew(self.machine, self.job.name)
-        done = run_anew()
-        return {**self._answer("failed" if done["failed"] else "finished", ()), **done}
+        done = made_anew(self.machine, self.job.name, run_anew, self.progress)
+        return {**self._answer("failed" if done["failed"] else "finished", self.fill.skipped()), **done}
 
     # Together.
 

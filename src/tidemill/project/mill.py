@@ -22,6 +22,7 @@ from tidemill.core.event import Defined, Landed, Paused, Requested, Resumed, Tic
 from tidemill.core.model import Asset, AssetKind, Job, Mode
 from tidemill.core.ports import Head, Receipt, RunRecord
 from tidemill.project import (
+    anew,
     auditing,
     backfilling,
     delivering,
@@ -32,8 +33,6 @@ from tidemill.project import (
     promoting,
     querying,
     reconciling,
-    redelivering,
-    replaying,
     reports,
     sides,
     wiring,
@@ -44,6 +43,7 @@ from tidemill.project.loading import load
 from tidemill.project.operations import Json, Progress
 from tidemill.project.owner import Owner, acquire
 from tidemill.project.reconciled import learn
+from tidemill.project.replay import Asked, replay
 from tidemill.project.served import ServedMachine
 from tidemill.project.shadowing import Shadows
 from tidemill.project.slicing import Going
@@ -130,6 +130,7 @@ class Mill(ServedMachine):
         for event in wiring.opening_events(machine):
             machine.loop.post(event)
         sides.know_sides(machine)
+        anew.recover(machine)
         self._thread = threading.Thread(target=machine.loop.run, name="tidemill-loop", daemon=True)
         self._thread.start()
         self.shadows.open(works=opened_for in LIVE)
@@ -382,30 +383,10 @@ class Mill(ServedMachine):
         progress: Progress | None = None,
     ) -> Json:
         """Do again what a job did, with its present code."""
-        found = self._job(job)
-        if into:
-            with self._going.one_of(job):
-                if is_abandoned:
-                    return replaying.abandon_side(self.machine, job, into)
-                return replaying.into(self.machine, job, into, start, progress)
-        if found.is_outside:
-            with self._going.one_of(job):
-                if is_abandoned:
-                    return redelivering.abandon_delivery(self.machine, found)
-                return redelivering.deliver_again(
-                    self.machine, found, start, is_dry=is_dry, rate=rate, progress=progress
-                )
-        if start or rate or is_abandoned:
-            word = "--from" if start else "--rate" if rate else "--abandon"
-            raise UserError(
-                f"job `{job}` keeps a table, which is made anew whole: {word} says nothing here",
-                mend="replay it into a side table (--into TABLE)",
-            )
-        if is_dry:
-            reconciling.check_replayable(self.machine, job)
-            return reconciling.reconcile(self.machine, job, progress=progress)
-        reconciling.begin_anew(self.machine, job)
-        return {"job": job, **self.run((job,), progress=progress)}
+        asked = Asked(start, into, is_dry, rate, is_abandoned)
+        with self._going.one_of(job):
+            run = partial(self.run, (job,), progress=progress)
+            return replay(self.machine, self._job(job), asked, run, progress)
 
     def shadow(
         self,
@@ -447,8 +428,8 @@ class Mill(ServedMachine):
         """Process what a job never processed."""
         chosen = backfilling.Chosen(start, end, tuple(partitions))
         with self._going.one_of(job):
-            again = partial(self.run, (job,), progress=progress)
-            return backfilling.backfill(self.machine, self._job(job), chosen, again, progress)
+            run = partial(self.run, (job,), progress=progress)
+            return backfilling.backfill(self.machine, self._job(job), chosen, run, progress)
 
     def replay_dead(self, ids: Sequence[str]) -> Json:
         """Send events that were parked at the door through it again."""

@@ -120,7 +120,8 @@ class Operations(Protocol):
         progress: Progress | None = None,
     ) -> Json:
         """Make a pure job's table anew with its present code, and commit the difference:
-        `{job, runs, succeeded, failed, changes}`; with `is_dry` what would differ, as `reconcile` says it.
+        `{job, runs, succeeded, failed, changes}`; with `is_dry` what would differ, as `reconcile` says it. Where the work
+        is done in slices it answers also `{state, slices, parked}`; a state "paused" goes on when asked again.
 
         `into` makes a side table instead, from `start` on (an offset or a time), and answers also
         `{state, into, rows, parked, inputs}`; a state "paused" goes on when asked again. `is_abandoned` lets it go.

@@ -31,7 +31,8 @@ from tidemill.project.shadowing import Flying, Shadows, forget
 from tidemill.project.shadowjobs import file_of
 from tidemill.project.wiring import Machine
 from tidemill.runtime.hidden import hidden
-from tidemill.runtime.shadow import Compared, Shadow, TakenOver, promoted_version
+from tidemill.runtime.shadow import Compared, Shadow
+from tidemill.runtime.takeover import TakenOver, settled_version
 
 __all__ = ["promote", "recover"]
 
@@ -200,7 +201,7 @@ def _sync(folder: Path) -> None:
 
 def _is_committed(machine: Machine, job: str, run: str) -> bool:
     known = machine.tables.positions().progress.get(hidden(job))
-    return known is not None and known.version == promoted_version(run)
+    return known is not None and known.version == settled_version(run)
 
 
 def _take_back(shadows: Shadows, flying: Flying, path: Path, before: Job, live: Job) -> None:

@@ -16,7 +16,7 @@ from tidemill.core.jobstate import Phase
 from tidemill.core.model import Asset, AssetKind, Job
 from tidemill.core.ports import Head, Progress
 from tidemill.core.retention import Need, in_order, may_go
-from tidemill.project.sides import SIDE
+from tidemill.project.sides import SIDE, read_up_to
 from tidemill.project.wiring import Machine
 from tidemill.runtime.again import Again
 from tidemill.runtime.backfill import Backfill, backfill_of
@@ -105,6 +105,8 @@ def _needs(machine: Machine, topic: Asset) -> Iterator[Need]:
         if need is not None:
             has = f"has read up to offset {need.offset}" if need.offset else f"needs all rows ({need.reason})"
             yield Need(live, need.offset, f"its shadow {has}")
+    for name, read in read_up_to(machine, topic.name, progress).items():
+        yield Need(name, read, f"a replay of it is not finished, and has read up to offset {read}")
     for table, note in machine.ledger.notes(SIDE).items():
         if note.get("state") == "working" and topic.name in note.get("targets", {}):
             known = progress.get(table)

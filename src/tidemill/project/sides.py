@@ -13,13 +13,17 @@ from typing import Any
 
 from tidemill.core.errors import UserError
 from tidemill.core.model import Asset, AssetKind
+from tidemill.core.ports import Progress
 from tidemill.project.assets import NAME
 from tidemill.project.wiring import Machine
+from tidemill.runtime.anew import twin_name
 
-__all__ = ["SIDE", "check_name", "drop", "know_sides", "note_of", "remember"]
+__all__ = ["ANEW", "SIDE", "check_name", "drop", "know_sides", "note_of", "read_up_to", "remember"]
 
 SIDE = "side"
 """The topic of the notes: table -> {job, version, from, targets, state, parked}."""
+ANEW = "anew"
+"""The topic of the notes of tables that are made anew in place: job -> {version, inputs, outputs, slices, parked}."""
 
 
 def know_sides(machine: Machine) -> None:
@@ -59,3 +63,13 @@ def drop(machine: Machine, table: str) -> None:
     machine.tables.drop(assets=(table,), jobs=(table,))
     machine.catalog.assets.pop(table, None)
     machine.ledger.note(SIDE, table, None)
+
+
+def read_up_to(machine: Machine, topic: str, progress: Mapping[str, Progress]) -> dict[str, int]:
+    """How far each unfinished replay in place that reads this topic has read it, by job: what follows it still needs."""
+    found = {}
+    for job, note in machine.ledger.notes(ANEW).items():
+        if topic in note["inputs"]:
+            known = progress.get(twin_name(job))
+            found[job] = known.cursors.get(topic, 0) if known is not None else 0
+    return found

@@ -32,19 +32,19 @@ __all__ = ["Beside", "beside", "twin_of"]
 _BECAUSE = ("made beside by a person: tidemill replay --into",)
 
 
-def twin_of(job: Job, table: str) -> Job:
+def twin_of(job: Job, name: str, table: str) -> Job:
     """The job that makes the same rows in another table; what it asserts of its output is not asked of a part of it."""
-    own = replace(job, name=table, outputs=(table,), home=Home.TABLES, rebuilds=True, asserts=())
+    own = replace(job, name=name, outputs=(table,), home=Home.TABLES, rebuilds=True, asserts=())
     return replace(own, mode=Mode.BATCH, gate=None, max_changes=0)
 
 
-def beside(catalog: Catalog, stores: Mapping[Home, Store], job: Job, table: str) -> Beside:
-    """A twin of a job that writes this table, in a catalog of its own."""
-    twin = twin_of(job, table)
+def beside(catalog: Catalog, stores: Mapping[Home, Store], job: Job, table: str, name: str = "") -> Beside:
+    """A twin of a job that writes this table, in a catalog of its own; called by a name, or like the table."""
+    twin = twin_of(job, name or table, table)
     read = {name: catalog.asset(name) for name in job.inputs}
     own = Catalog(
         {**catalog.assets, **read, table: Asset(table, AssetKind.TABLE)},
-        {**catalog.jobs, table: twin},
+        {**catalog.jobs, twin.name: twin},
         catalog.engines,
         catalog.timezone,
     )
@@ -89,7 +89,7 @@ class Beside:
         transaction = self.performer.stores[Home.TABLES].begin()
         try:
             if plan.columns:
-                transaction.define(Table(self.twin.name, plan.columns, plan.key))
+                transaction.define(Table(self.twin.outputs[0], plan.columns, plan.key))
             if after:
                 transaction.settle(self._first(after), None)
             transaction.commit()
@@ -138,9 +138,9 @@ class Beside:
         known = live or Progress(self.live.name, self.live.version)
         snapshot = Snapshot(catalog, transaction, ledger, frozenset(mirrors.needed(self.live, plan)))
         work = work_at(self.live, plan, known, run, parked_rows(transaction, self.live))
-        transaction.define(Table(self.twin.name, plan.columns, plan.key))
+        transaction.define(Table(self.twin.outputs[0], plan.columns, plan.key))
         for _, output in catalog.engines[self.live.takes].compute(work, snapshot):
-            transaction.write(self.twin.name, output)
+            transaction.write(self.twin.outputs[0], output)
         before = transaction.progress(self.twin.name)
         done = Progress(self.twin.name, self.twin.version, known.cursors, known.generations, run)
         transaction.settle(done, before)

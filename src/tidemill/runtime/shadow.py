@@ -19,26 +19,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-import pyarrow as pa
-
-from tidemill.core.change import RID, Replaced, Slice, Statement
+from tidemill.core.change import RID, Slice, Statement
 from tidemill.core.errors import UserError
 from tidemill.core.event import Readiness, Start
 from tidemill.core.model import Column, Home, Job, OnError
 from tidemill.core.ports import Head, Plan, Progress, Reader, Store, Transaction
-from tidemill.runtime.asserting import Asserting
 from tidemill.runtime.compare import SAMPLES, Comparison, Sides, compare
 from tidemill.runtime.gate import gate_asset
 from tidemill.runtime.hidden import HiddenCatalog, Taking, Unhurried, hidden
 from tidemill.runtime.mirror import Mirrors
-from tidemill.runtime.parking import Parking, parked_asset
+from tidemill.runtime.parking import Parking
 from tidemill.runtime.perform import Done, Performer
 from tidemill.runtime.poison import is_of_transform, perform_without_poison
 from tidemill.runtime.reconcile import DOUBTED, doubted
-from tidemill.runtime.skipped import forget
+from tidemill.runtime.takeover import TakenOver, take_over
 from tidemill.sql.bind import quoted
 
-__all__ = ["Compared", "Shadow", "Stepped", "TakenOver"]
+__all__ = ["Compared", "Shadow", "Stepped"]
 
 _SHADOW = "@shadow"
 
@@ -67,14 +64,6 @@ class Stepped:
     done: Done
     seconds: float
     compared: Compared | None
-
-
-@dataclass(frozen=True, slots=True)
-class TakenOver:
-    """The live job's progress and the heads of its outputs, as the shadow's take-over committed them."""
-
-    progress: Progress
-    heads: Mapping[str, Head]
 
 
 class _Apart(Performer):
@@ -327,38 +316,12 @@ class Shadow:
             compared = self.compared(transaction)
             if not may(compared):
                 return compared, None
-            begun = {self.output: transaction.head(self.output).offset}
-            self._take_tables(transaction)
-            columns = {self.output: self.catalog.plan(self.job).columns}
-            Asserting(wanted, run, transaction, transaction.evaluate, begun, columns).check()
-            progress = replace(
-                mine, job=self.live.name, run=run, served_at=live.served_at, succeeded=mine.succeeded or live.succeeded
-            )
-            if self.live.gate is None:
-                forget(transaction, self.live)
-            transaction.settle(progress, live)
-            transaction.settle(replace(mine, version=promoted_version(run), run=run), mine)
+            progress, changes = take_over(transaction, wanted, self.job, self.catalog.plan(self.job), run)
             before_commit()
             heads = transaction.commit()
         finally:
             transaction.rollback()
-        return compared, TakenOver(progress, {self.output: heads[self.output]})
-
-    def _take_tables(self, transaction: Taking) -> None:
-        plan = self.catalog.plan(self.job)
-        transaction.take_over(self.output, hidden(self.output))
-        for stage in plan.tables:
-            transaction.take_over(self.live.name + stage.removeprefix(self.job.name), stage)
-        parked = parked_asset(self.live.name)
-        if transaction.head(parked_asset(self.job.name)).offset:
-            transaction.take_over(parked, parked_asset(self.job.name))
-        elif transaction.head(parked).rows:
-            transaction.write(parked, Replaced(pa.table({RID: pa.array([], pa.string())}), None))
-
-
-def promoted_version(run: str) -> str:
-    """The version of a shadow whose take-over by this run was committed."""
-    return f"promoted {run}"
+        return compared, TakenOver(progress, {self.output: heads[self.output]}, changes)
 
 
 def _columns_differ(live: tuple[Column, ...], mine: tuple[Column, ...]) -> str:

@@ -35,8 +35,8 @@ def command(
 ) -> int:
     """Do again what a job did, with its present code.
 
-    A table is made anew from its job's whole inputs, and the difference committed; until then it stays as it is, and
-    readers get the difference as ordinary changes. Rows that the job parked are tried again.
+    A table is made anew from its job's whole inputs, beside the live one: the job goes on meanwhile. Then the difference is
+    committed, and readers get it as ordinary changes. Rows that the job parked are tried again.
 
     With --into the result goes into a table of that name beside, which can be queried, and compared with: tidemill reconcile
     JOB --against TABLE. --from is then for jobs that work row by row.
@@ -78,6 +78,8 @@ def _show(job: str, answer: dict[str, Any], *, is_dry: bool) -> None:
         click.echo(f"{answer.get('into') or job}: gone")
     elif "into" in answer:
         _show_table(job, answer)
+    elif "slices" in answer:
+        _show_anew(job, answer)
     elif "state" in answer:
         _show_delivery(job, answer)
     else:
@@ -102,6 +104,16 @@ def _show_table(job: str, answer: dict[str, Any]) -> None:
         say(f"paused before it was finished: tidemill resume {job}, then the same command goes on")
     else:
         say(f"compare with: tidemill reconcile {job} --against {answer['into']}")
+
+
+def _show_anew(job: str, answer: dict[str, Any]) -> None:
+    if answer["state"] == "paused":
+        click.echo(f"{job}: {counted(answer['slices'], 'slice')} made, and the table is as it was")
+        say(f"paused before it was finished: tidemill resume {job}, then tidemill replay {job} goes on")
+        return
+    told = [f"{counted(answer['changes'], 'change')}"]
+    told += [f"{counted(answer['parked'], 'row')} of the input could not be processed"] if answer["parked"] else []
+    click.echo(f"{job}: {', '.join(told)}")
 
 
 _NEXT = {
