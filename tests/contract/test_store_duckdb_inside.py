@@ -18,6 +18,7 @@ from tidemill.core.change import RID, WEIGHT, Appended, Became, Changed, Images,
 from tidemill.core.errors import (
     BrokenJob,
     Conflict,
+    ContractViolation,
     DefinitionError,
     OperatorError,
     PoisonRecord,
@@ -68,6 +69,27 @@ def store() -> Iterator[DuckDBStore]:
     store = DuckDBStore(":memory:")
     yield store
     store.close()
+
+
+@pytest.mark.parametrize("most", [False, True], ids=["few are new", "most are new"])
+def test_a_key_that_an_old_row_has_is_refused_however_few_rows_are_new(store: DuckDBStore, most: bool) -> None:
+    """NULL is a value of a key like any other; nothing is written."""
+    old = [(n, "x") for n in range(1 if most else 20)] + [(0, None)]
+
+    def append(*given: tuple[Any, ...]) -> int:
+        with writing(store) as transaction:
+            transaction.define(Table("t", COLUMNS, ("id", "name")))
+            begun = transaction.head("t").offset
+            parents = [str(begun + n) for n in range(len(given))]
+            return transaction.write("t", Appended(rows(*given, parent=parents, ordinal=[0] * len(given))))
+
+    assert append(*old) == len(old)
+    fresh = [(n, "y") for n in range(5 if most else 1)]
+    for twice in ((0, "x"), (0, None)):
+        with pytest.raises(ContractViolation, match="the key is not unique"):
+            append(*fresh, twice)
+    assert append(*fresh, (1_000, None)) == len(fresh) + 1
+    assert contents(store, "t") == sorted([*old, *fresh, (1_000, None)], key=repr)
 
 
 # Types.

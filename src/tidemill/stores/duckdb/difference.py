@@ -91,13 +91,22 @@ def given(source: Source) -> str:
     return f"CASE WHEN {is_plain} THEN {PARENT} ELSE {PARENT} || '/' || {ORDINAL} END"
 
 
-def doubled(held: Held) -> str:
-    """Up to five keys that rows changed after the asset's head share with another current row."""
-    names = ", ".join(f"{quoted(name)}" for name in held.key or ())
-    texts = ", ".join(f"{quoted(name)}::VARCHAR" for name in held.key or ())
+def doubled(held: Held, changes: int) -> str:
+    """Up to five keys that rows changed after the asset's head share with another current row; so many changes are new.
+
+    Where most rows are old only those are grouped that have a key of a new one: a hundred times as fast for one in ten
+    million.
+    """
+    names = [f"_all.{quoted(name)}" for name in held.key or ()]
+    texts = ", ".join(f"{name}::VARCHAR" for name in names)
+    current, few = f"{UNTIL} = {CURRENT}", ""
+    if changes < held.rows:
+        new = f"SELECT * FROM {table_name(held.asset)} WHERE {current} AND {FROM} > {held.offset}"
+        same = " AND ".join(f"{name} IS NOT DISTINCT FROM _new{name.removeprefix('_all')}" for name in names)
+        few = f" SEMI JOIN ({new}) AS _new ON {same}"
     return (
-        f"SELECT {texts} FROM {table_name(held.asset)} WHERE {UNTIL} = {CURRENT} GROUP BY {names} "
-        f"HAVING count(*) > 1 AND max({FROM}) > {held.offset} ORDER BY ALL LIMIT 5"
+        f"SELECT {texts} FROM {table_name(held.asset)} AS _all{few} WHERE _all.{current} GROUP BY {', '.join(names)} "
+        f"HAVING count(*) > 1 AND max(_all.{FROM}) > {held.offset} ORDER BY ALL LIMIT 5"
     )
 
 

@@ -210,7 +210,7 @@ class DuckDBTransaction:
         if not changes or not held.key or output.head is not None:
             return changes
         self._end_images(held.asset)
-        twice = session.rows(doubled(held))
+        twice = session.rows(doubled(held, changes))
         if twice:
             rows = ", ".join(str(dict(zip(held.key, row, strict=True))) for row in twice)
             raise ContractViolation(
