@@ -31,14 +31,14 @@ from tidemill.sql.keys import derive_key
 from tidemill.sql.parse import PARSER_VERSION, parse
 from tidemill.sql.resolve import Schemas, name_inputs
 from tidemill.sql.rowwise import reason_not_rowwise, with_lineage
-from tidemill.sql.stages import Opaque, Staged, cut
+from tidemill.sql.stages import Opaque, Staged, cut, lists_first
 from tidemill.sql.types import columns_of
 from tidemill.sql.views import expand
 
 __all__ = ["PLAN_VERSION", "SqlPlan", "plan"]
 
 # Changes when the same SQL would give another plan: a cache written by another version is planned anew.
-PLAN_VERSION = f"5/{PARSER_VERSION}"
+PLAN_VERSION = f"6/{PARSER_VERSION}"
 
 Kind = Literal["rowwise", "incremental", "recompute"]
 
@@ -129,6 +129,7 @@ def _planned(tree: exp.Query, inputs: tuple[str, ...], resolved: bool) -> SqlPla
     key, columns = derive_key(tree), columns_of(tree) if resolved else None
     spell_inputs(tree, inputs)
     text = write(tree)
+    whole = lists_first(tree.copy()) if resolved else tree
     return SqlPlan(
         inputs=inputs,
         kind="recompute" if reason else "rowwise",
@@ -136,5 +137,5 @@ def _planned(tree: exp.Query, inputs: tuple[str, ...], resolved: bool) -> SqlPla
         columns=columns,
         key=key,
         canonical=bind(text, {asset: quoted(asset) for asset in inputs}),
-        statement=text if reason else write(with_lineage(tree)),
+        statement=write(whole if reason else with_lineage(tree)),
     )

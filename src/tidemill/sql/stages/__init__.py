@@ -2,6 +2,7 @@
 
 from tidemill.sql.stages.cut import cut
 from tidemill.sql.stages.flatten import Opaque
+from tidemill.sql.stages.lists import lists_first
 from tidemill.sql.stages.model import (
     DELTA,
     KEY,
@@ -32,4 +33,5 @@ __all__ = [
     "Staged",
     "cut",
     "leaf_name",
+    "lists_first",
 ]

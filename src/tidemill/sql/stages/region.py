@@ -21,6 +21,7 @@ from functools import partial
 from sqlglot import exp
 
 from tidemill.sql.resolve import INPUT
+from tidemill.sql.stages.lists import lists_first
 from tidemill.sql.stages.model import DELTA, NEW, OLD, WEIGHT, Region, leaf_name
 from tidemill.sql.stages.names import conjuncts, sources
 
@@ -188,7 +189,7 @@ def _role(number: int, role: str, leaf: int) -> str:
 
 
 def _text(query: exp.Query) -> str:
-    return query.sql(dialect="duckdb", comments=False)
+    return lists_first(query).sql(dialect="duckdb", comments=False)
 
 
 def _alias(name: str) -> exp.TableAlias:
