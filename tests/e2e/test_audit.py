@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
+from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
 import pytest
 
-from tests.e2e.conftest import ORDERS, STOCK, Project, alarms, order, ran, rows
+from tests.e2e.conftest import ORDERS, STOCK, Project, alarms, order, ran, rows, until
+from tidemill.core.errors import UserError
 from tidemill.core.ports import Progress
 from tidemill.project.mill import Mill
 
@@ -87,6 +90,39 @@ def test_what_became_of_every_event_adds_up(project: Project) -> None:
         assert counts(of(answer, "totals")) == {"log": 8, "taken": 7, "waiting": 1}
         assert counts(of(mill.audit("large", from_=1, to=4), "large")) == {"log": 3, "taken": 2, "skipped": 1}
         assert [reader["job"] for reader in mill.audit("totals")["readers"]] == ["totals"]
+
+
+def in_words(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")
+
+
+def test_a_time_stands_for_the_offset_that_had_come_before_it(project: Project) -> None:
+    shop(project, **{"large.sql": LARGE, "totals.sql": TOTALS})
+    with project.open() as mill:
+        noon = max(time.time(), float(mill.machine.ledger.recorded_at("orders", 6) or 0) + 1e-6)
+        until(lambda: time.time() > noon)
+        mill.emit("orders", [order(n, "eve", n) for n in (7, 8)])
+        ran(mill)
+        before = of(mill.audit("large", to=in_words(noon)), "large")
+        after = of(mill.audit("orders", from_=in_words(noon)), "totals")
+        assert (before["from"], before["to"], counts(before)) == (0, 6, {"log": 6, "taken": 4, "skipped": 2})
+        assert (after["from"], after["to"], counts(after)) == (6, 8, {"log": 2, "taken": 2})
+        assert counts(of(mill.audit("large", from_=4, to=in_words(noon)), "large")) == {"log": 2, "taken": 2}
+        assert counts(of(mill.audit("large", from_="2999-01-01"), "large")) == {}
+        assert counts(of(mill.audit("large", to="2020-01-01"), "large")) == {}
+
+
+def test_a_time_is_refused_where_nobody_keeps_when_rows_came(project: Project) -> None:
+    shop(project, **{"large.sql": LARGE, "few.sql": "-- mode: realtime\nselect count(*) as n from large"})
+    with project.open() as mill:
+        with pytest.raises(UserError, match="when rows of `large` came is not kept"):
+            mill.audit("few", from_="2026-01-01")
+        assert mill.audit("few", from_=1)["adds_up"]
+        with pytest.raises(UserError, match="`soon` is neither an offset nor a time"):
+            mill.audit("large", to="soon")
+        for low, high in ((3, "2"), ("2026-01-02", "2026-01-01")):
+            with pytest.raises(UserError, match="there is nothing after"):
+                mill.audit("large", from_=low, to=high)
 
 
 def acknowledge(mill: Mill, job: str, to: int) -> None:
@@ -298,5 +334,7 @@ def test_the_command_lists_the_missing_and_ends_with_1(project: Project) -> None
     assert "1 event missing: o3 (offset 3)" in done.stdout
     assert "tidemill audit large --repair" in done.stderr
     assert project.json("audit", "orders", "--from", "3")["missing"] == 0
+    assert project.json("audit", "orders", "--to", "2020-01-01")["log"] == 0
+    assert "neither an offset nor a time" in project.cli("audit", "--from", "soon", code=2).stderr
     assert "repaired: 1 row" in project.cli("audit", "large", "--repair").stdout
     assert "there is no job or asset `larg`" in project.cli("audit", "larg", code=2).stderr

@@ -201,6 +201,7 @@ def test_a_request_that_is_too_large_is_refused(ask: Asker) -> None:
         ("pause", '{"job": 1}', 400, "pause: job has the wrong type"),
         ("pause", '{"job": "totals", "x": 1}', 400, "pause has no argument x"),
         ("runs", '{"limit": true}', 400, "runs: limit has the wrong type"),
+        ("audit", '{"name": "", "from_": true}', 400, "audit: from_ has the wrong type"),
         ("pause", '{"job": "nothing"}', 404, "there is no job nothing"),
         ("query", '{"sql": "selec"}', 400, "the query fails"),
     ],

@@ -3,12 +3,13 @@
 Rules of this file:
   * a pure job is first compared with what its whole inputs give (`reconcile`); only where that differs is something missing;
   * a job that acts outside leaves no rows here: what no run of it took is missing;
-  * what a job was moved over is recorded with the move (`JOB@skipped`), until it is processed after all: it is no loss.
+  * what a job was moved over is recorded with the move (`JOB@skipped`), until it is processed after all: it is no loss;
+  * a time stands for the offset before it, which only topics know; every one is found before anything is counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,9 +18,10 @@ from tidemill.core.errors import TidemillError, UserError
 from tidemill.core.model import AssetKind, Home, Job, Materialized
 from tidemill.core.ports import Progress, Reader
 from tidemill.project import reconciling
-from tidemill.project.operations import Json
+from tidemill.project.operations import Bound, Json
 from tidemill.project.operations import Progress as Told
 from tidemill.project.reconciled import learn
+from tidemill.project.replaying import moment_of, offset_of
 from tidemill.project.reports import found, plain
 from tidemill.project.wiring import Machine
 from tidemill.runtime.audit import Counting, Ranges, gaps
@@ -39,18 +41,27 @@ def audit(
     machine: Machine,
     name: str = "",
     *,
-    from_: int = 0,
-    to: int = 0,
+    from_: Bound = 0,
+    to: Bound = 0,
     repair: bool = False,
     progress: Told | None = None,
 ) -> Json:
-    """The counts of every reader of an asset, of one job, or of all, over offsets (from_, to] (0: to the head)."""
-    if to and to <= from_:
-        raise UserError(f"there is nothing after offset {from_} up to {to}", mend="give --from below --to")
+    """The counts of every reader of an asset, of one job, or of all, over (from_, to].
+
+    Raises UserError where nothing can lie between, and for a time over an asset that does not keep when its rows came.
+    """
+    start, end = ("" if word in (0, "0") else str(word) for word in (from_, to))
+    _check_order(start, end)
+    chosen = _readers(machine, name)
+    bounds = {
+        asset: (_offset(machine, asset, start), _offset(machine, asset, end))
+        for _, assets in chosen
+        for asset in assets
+    }
     machine.journal.flush()
     readers = []
-    for job, assets in _readers(machine, name):
-        one = _Audit(machine, job, from_, to, progress)
+    for job, assets in chosen:
+        one = _Audit(machine, job, bounds, progress)
         counted = one.counts(assets)
         if repair and any(reader["missing"] for reader in counted):
             counted = one.repaired(assets, counted)
@@ -76,6 +87,25 @@ def _readers(machine: Machine, name: str) -> list[tuple[Job, list[str]]]:
     return [(job, inputs) for job, inputs in read if inputs]
 
 
+def _check_order(start: str, end: str) -> None:
+    """Raise UserError where nothing can come after `start` and up to `end`; both say an offset or a time, or nothing."""
+    if not start or not end or start.isdecimal() != end.isdecimal():
+        return
+    low, high = (int(word) if word.isdecimal() else moment_of(word) for word in (start, end))
+    if high <= low:
+        raise UserError(
+            f"there is nothing after {'offset ' if start.isdecimal() else ''}{start} up to {end}",
+            mend="give --from below --to",
+        )
+
+
+def _offset(machine: Machine, asset: str, word: str) -> int | None:
+    """The offset that a bound says, which may lie beyond the head; None where it says nothing."""
+    if word.isdecimal():
+        return int(word)
+    return offset_of(machine, asset, word) if word else None
+
+
 def _has_rows(machine: Machine, asset: str) -> bool:
     return machine.catalog.is_rows(asset) and machine.catalog.assets[asset].kind is not AssetKind.CLOCK
 
@@ -86,8 +116,7 @@ class _Audit:
 
     machine: Machine
     job: Job
-    from_: int
-    to: int
+    bounds: Mapping[str, tuple[int | None, int | None]]
     progress: Told | None
 
     def counts(self, assets: Sequence[str]) -> list[dict[str, Any]]:
@@ -109,10 +138,10 @@ class _Audit:
 
     def _counted(self, counting: Counting, asset: str, differs: bool, error: str) -> dict[str, Any]:
         home = counting.tables if self.machine.catalog.home(asset) is Home.TABLES else counting.ledger
-        head = home.head(asset).offset
-        to = min(self.to, head) if self.to else head
+        head, (from_, end) = home.head(asset).offset, self.bounds[asset]
+        to = head if end is None else min(end, head)
         suspected = self._untaken(asset, counting) if differs else None
-        one = asdict(counting.count(asset, min(self.from_, to), to, suspected))
+        one = asdict(counting.count(asset, min(from_ or 0, to), to, suspected))
         listed = [{"offset": row["offset"], "id": plain(row["id"])} for row in one.pop("listed")]
         return {
             "job": one.pop("job"),

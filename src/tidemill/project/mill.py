@@ -40,7 +40,7 @@ from tidemill.project import (
 from tidemill.project.alarms import alarms
 from tidemill.project.checking import drop_contradictions
 from tidemill.project.loading import load
-from tidemill.project.operations import Json, Progress
+from tidemill.project.operations import Bound, Json, Progress
 from tidemill.project.owner import Owner, acquire
 from tidemill.project.reconciled import learn
 from tidemill.project.replay import Asked, replay
@@ -357,7 +357,7 @@ class Mill(ServedMachine):
         return reports.plan(self.machine)
 
     def audit(
-        self, name: str = "", *, from_: int = 0, to: int = 0, repair: bool = False, progress: Progress | None = None
+        self, name: str = "", *, from_: Bound = 0, to: Bound = 0, repair: bool = False, progress: Progress | None = None
     ) -> Json:
         """Each reader's counts beside the log's."""
         return auditing.audit(self.machine, name, from_=from_, to=to, repair=repair, progress=progress)

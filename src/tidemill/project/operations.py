@@ -13,7 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-__all__ = ["Json", "Operations", "Progress"]
+__all__ = ["Bound", "Json", "Operations", "Progress"]
+
+Bound = int | str
+"""Where a range begins or ends: an offset, or a time (ISO 8601, UTC where it says no zone); 0 and "" leave it open."""
 
 Json = Any
 Progress = Callable[[dict[str, Any]], None]
@@ -91,11 +94,11 @@ class Operations(Protocol):
         """Apply what waits for it (definitions under serve, held runs): `{applied: [...], released: [...]}`."""
 
     def audit(
-        self, name: str = "", *, from_: int = 0, to: int = 0, repair: bool = False, progress: Progress | None = None
+        self, name: str = "", *, from_: Bound = 0, to: Bound = 0, repair: bool = False, progress: Progress | None = None
     ) -> Json:
         """What became of the events in (from_, to] in each reader of an asset, in one job, or in all:
         `{adds_up, log, taken, parked, skipped, passed_over, waiting, missing, repaired, readers: [{job, asset, from, to,
-        ..., missing_ids: [{offset, id}], mend, error}]}`. `repair` commits what pure jobs lack.
+        ..., missing_ids: [{offset, id}], mend, error}]}`. Only topics know times. `repair` commits what pure jobs lack.
         """
 
     def reconcile(

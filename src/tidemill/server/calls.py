@@ -29,7 +29,7 @@ ARGUMENTS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "add_key": {"key": str, "scopes": list},
     "apply": {},
     "assets": {},
-    "audit": {"name": str, "from_": int, "to": int, "repair": bool},
+    "audit": {"name": str, "from_": (int, str), "to": (int, str), "repair": bool},
     "backfill": {"job": str, "start": str, "end": str, "partitions": list},
     "backup": {"target": str},
     "cancel": {"run": str},
@@ -105,7 +105,7 @@ def _check(name: str, arguments: dict[str, Any]) -> None:
     for word, value in arguments.items():
         if word not in known:
             raise UserError(f"{name} has no argument {word}", mend=f"its arguments are {', '.join(known) or 'none'}")
-        if not isinstance(value, known[word]) or (known[word] is int and isinstance(value, bool)):
+        if not isinstance(value, known[word]) or (isinstance(value, bool) and known[word] is not bool):
             raise UserError(f"{name}: {word} has the wrong type")
     needed = next(
         (word for word in ("asset", "id", "ids", "job", "key", "name", "run", "sql", "target") if word in known), ""

@@ -22,7 +22,7 @@ from tidemill.core.errors import OperatorError, TidemillError
 from tidemill.server import refusals
 
 if TYPE_CHECKING:
-    from tidemill.project.operations import Json, Progress
+    from tidemill.project.operations import Bound, Json, Progress
     from tidemill.project.owner import Address
 
 __all__ = ["OwnerLeft", "RemoteMill"]
@@ -85,7 +85,7 @@ class RemoteMill:
         return self._followed("run", progress, {"jobs": list(jobs), "force": force})
 
     def audit(
-        self, name: str = "", *, from_: int = 0, to: int = 0, repair: bool = False, progress: Progress | None = None
+        self, name: str = "", *, from_: Bound = 0, to: Bound = 0, repair: bool = False, progress: Progress | None = None
     ) -> Json:
         """See Operations."""
         return self._followed("audit", progress, {"name": name, "from_": from_, "to": to, "repair": repair})

@@ -18,13 +18,14 @@ _COLUMNS = ("job", "asset", "log", "taken", "parked", "skipped", "passed_over", 
     "tidemill audit",
     "tidemill audit orders",
     "tidemill audit delay_by_carrier --from 1000 --to 2000",
+    "tidemill audit orders --from 2026-05-01 --to 2026-05-02",
     "tidemill audit delay_by_carrier --repair",
 )
 @click.argument("name", metavar="[ASSET|JOB]", default="")
-@click.option("--from", "from_", default=0, type=click.IntRange(min=0), metavar="OFFSET", help="After this offset.")
-@click.option("--to", default=0, type=click.IntRange(min=0), metavar="OFFSET", help="Up to this offset (0: the head).")
+@click.option("--from", "from_", default="", metavar="OFFSET|TIME", help="Only what came after this offset or time.")
+@click.option("--to", default="", metavar="OFFSET|TIME", help="Only what came up to this offset, or before this time.")
 @click.option("--repair", is_flag=True, help="Take what is missing, where the job keeps its result here.")
-def command(settings: Settings, name: str, *, from_: int, to: int, repair: bool) -> int:
+def command(settings: Settings, name: str, *, from_: str, to: str, repair: bool) -> int:
     """Count the events of a log and what became of them in each reader; list the ids of those that are missing.
 
     For each reader: log = taken + parked + skipped (a row-by-row job makes nothing of them) + passed over (by a person)
