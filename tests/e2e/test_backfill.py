@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 from tests.e2e.conftest import ORDERS, Project, job_state, order, ran, rows, settled, until, watching
 from tests.e2e.test_outside import SEND, emit, sending, sent
 from tidemill.core.errors import TidemillError
+from tidemill.project import reading
+from tidemill.project.mill import Mill
 
 COUNT = {"jobs/n.sql": "-- mode: realtime\nselect count(*) as n from orders"}
 LARGE = "-- mode: realtime\nselect id, amount from orders where amount > 2"
@@ -34,9 +37,9 @@ def late_comer(project: Project, more: str = "", before: int = 5) -> None:
     assert sent(project) == []
 
 
-def skipping(project: Project, job: str) -> None:
+def skipping(project: Project, job: str, more: str = "") -> None:
     """A job over orders 1 to 9 that was moved over 3 to 7."""
-    project.write({"tidemill.toml": ORDERS, **({"jobs/large.sql": job} if "select" in job else {"jobs/large.py": job})})
+    project.write({"tidemill.toml": ORDERS + more, f"jobs/large.{'sql' if 'select' in job else 'py'}": job})
     with project.open() as mill:
         mill.emit("orders", [order(n, "ada", n) for n in range(1, 3)])
         ran(mill)
@@ -335,6 +338,142 @@ def test_commands_are_given_history_too(project: Project) -> None:
     assert project.json("backfill", "tell")["succeeded"] == 1
     [told] = map(json.loads, project.lines("told.txt"))
     assert told["inputs"]["orders"] == {"from": 0, "to": 3, "files": []}
+
+
+def labelled(mill: Mill, asset: str, from_: int = 0) -> list[tuple[Any, bool]]:
+    """(id, whether it is of a backfill) of the changes of an asset, as a reader sees them."""
+    found, _ = reading.changes(mill.machine, asset, from_, 1_000)
+    return [(change["after"].get("id"), change["source"]["backfill"]) for change in found]
+
+
+def test_changes_that_a_backfill_wrote_say_so_and_go_on_saying_so(project: Project) -> None:
+    skipping(project, LARGE.replace("realtime", "realtime\n-- max_changes: 2"))
+    with project.open() as mill:
+        before = mill.machine.tables.head("large")
+        mill.backfill("large", end="5")
+        mill.emit("orders", [order(10, "ada", 10)])
+        ran(mill)
+        mill.backfill("large")
+        news = [("o8", False), ("o9", False)]
+        history = [("o3", True), ("o4", True), ("o5", True), ("o10", False), ("o6", True), ("o7", True)]
+        assert labelled(mill, "large", before) == history
+        assert labelled(mill, "large") == news + history
+        assert len(mill.machine.tables.query('select * from store."large@backfilled" where _until > 999999')) == 2
+    with project.open() as mill:
+        assert labelled(mill, "large") == news + history
+
+
+def test_a_row_that_changes_after_a_backfill_is_news_again(project: Project) -> None:
+    skipping(project, LARGE)
+    with project.open() as mill:
+        mill.backfill("large")
+        project.write({"jobs/large.sql": LARGE.replace("amount from", "amount * 10 as amount from")})
+    project.run()
+    with project.open() as mill:
+        assert not any(is_history for _, is_history in labelled(mill, "large"))
+
+
+def test_what_is_made_anew_for_its_history_says_so(project: Project) -> None:
+    skipping(project, "-- mode: realtime\nselect customer as id, sum(amount) as total from orders group by customer")
+    with project.open() as mill:
+        assert labelled(mill, "large") == [("ada", False)]
+        mill.backfill("large")
+        assert labelled(mill, "large") == [("ada", True)]
+
+
+def test_topics_and_outside_things_that_a_backfill_wrote_say_so(project: Project) -> None:
+    topic = '\n[assets.large]\nkind = "topic"\n[assets.large.columns]\nid = "varchar"\namount = "integer"\n'
+    project.write({**sending(), "tidemill.toml": ORDERS + topic, "jobs/large.sql": LARGE})
+    with project.open() as mill:
+        for job in ("large", "send"):
+            mill.pause(job)
+        mill.emit("orders", [order(n, "ada", n) for n in range(1, 5)])
+        settled(mill)
+        for job in ("large", "send"):
+            mill.resume(job, "now")
+        mill.emit("orders", [order(n, "ada", n) for n in range(5, 7)])
+        ran(mill)
+        for job in ("large", "send"):
+            mill.backfill(job)
+        assert [is_history for _, is_history in labelled(mill, "sent")] == [False, True]
+        assert sorted(labelled(mill, "large")) == [("o3", True), ("o4", True), ("o5", False), ("o6", False)]
+
+
+SLOW = """import pathlib
+import tidemill as tm
+
+HERE = pathlib.Path(__file__).parent
+
+@tm.job(inputs='orders', output='large', mode='realtime', columns={'id': 'varchar'}, max_changes=2)
+def large(row: dict) -> dict:
+    while row['id'] == 'o6' and (HERE / 'stuck').exists():
+        (HERE / 'reached').touch()
+    return {'id': row['id']}
+"""
+
+
+def test_labels_of_a_killed_backfill_are_those_of_what_it_has_committed(
+    project: Project, started: Callable[..., subprocess.Popen[str]]
+) -> None:
+    skipping(project, SLOW)
+    project.write({"jobs/stuck": ""})
+    process = started(project, "backfill", "large")
+    until((project.folder / "jobs/reached").exists, "the second slice")
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    project.remove("jobs/stuck")
+    news = [("o1", False), ("o2", False), ("o8", False), ("o9", False)]
+    with project.open() as mill:
+        assert labelled(mill, "large") == [*news, ("o3", True), ("o4", True)]
+        mill.backfill("large")
+        assert labelled(mill, "large") == [*news, *((f"o{n}", True) for n in range(3, 8))]
+
+
+WAITING = SLOW.replace("'o6'", "'o5'").replace(
+    "(HERE / 'stuck').exists():\n        (HERE / 'reached').touch()",
+    "(HERE / 'stuck').exists():\n        (HERE / 'reached').touch()\n        if (HERE / 'go').exists():\n            break",
+)
+
+
+def test_events_that_come_into_a_topic_within_a_slice_are_no_history(project: Project) -> None:
+    topic = '\n[assets.large]\nkind = "topic"\n[assets.large.columns]\nid = "varchar"\n'
+    skipping(project, WAITING.replace(", columns={'id': 'varchar'}, max_changes=2", ""), topic)
+    with project.open() as mill:
+        project.write({"jobs/stuck": ""})
+        filling = threading.Thread(target=mill.backfill, args=("large",))
+        filling.start()
+        until((project.folder / "jobs/reached").exists, "the slice")
+        coming = threading.Thread(target=mill.emit, args=("large", [{"id": "new"}]))
+        coming.start()
+        coming.join(0.5)  # it may have to wait for the slice
+        project.write({"jobs/go": ""})
+        filling.join()
+        coming.join()
+        found = labelled(mill, "large")
+        assert {name for name, is_history in found if is_history} == {f"o{n}" for n in range(3, 8)}
+        assert len(found) == 10
+
+
+def test_readers_that_follow_and_that_coalesce_end_with_the_same_rows(project: Project) -> None:
+    skipping(project, LARGE.replace("realtime", "realtime\n-- max_changes: 1"))
+    sums = "select amount % 2 as odd, count(*) as n, sum(amount) as total from large group by odd"
+    copies = "select id, amount + 1 as more from large"
+    for word in ("follow", "coalesce"):
+        head = f"-- mode: realtime\n-- on_backfill: {word}\n"
+        project.write({f"jobs/sums_{word}.sql": head + sums, f"jobs/copies_{word}.sql": head + copies})
+    with watching(project) as mill:
+        settled(mill)
+        assert mill.backfill("large")["succeeded"] == 5
+        settled(mill)
+        for name in ("sums", "copies"):
+            followed, taken_at_once = (
+                rows(mill, f"select * from {name}_{w} order by 1") for w in ("follow", "coalesce")
+            )
+            assert followed == taken_at_once
+        assert rows(mill, "select sum(n), sum(total) from sums_coalesce") == [(7, 42)]
+        assert all(
+            mill.reconcile(f"{name}_{w}")["equal"] for name in ("sums", "copies") for w in ("follow", "coalesce")
+        )
 
 
 def readers(project: Project, word: str) -> list[Any]:

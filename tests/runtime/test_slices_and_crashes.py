@@ -20,6 +20,7 @@ from tidemill.core.ports import Plan, Progress, Reader, Store, Work
 from tidemill.core.slices import Span, left
 from tidemill.runtime.again import Again
 from tidemill.runtime.backfill import Backfill
+from tidemill.runtime.backfilled import backfilled
 from tidemill.runtime.beside import beside
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.delivered import delivered, replay_of, runs_asset
@@ -184,6 +185,15 @@ def test_a_backfilled_table_is_the_whole_transform_whatever_operation_failed() -
 
     for world in crashes(prepared, Process.fill):
         assert contents(world.tables, "out") == WANTED
+        assert is_all_history(world.tables, MADE)
+
+
+def is_all_history(store: Store, job: Job) -> bool:
+    """Whether all that was ever written is labelled, and no offset that nothing was written at."""
+    (output,) = job.outputs
+    with reading(store) as reader:
+        head = reader.head(output).offset
+        return backfilled(reader, job, output, head) == [(0, head)]
 
 
 def test_history_goes_out_in_slices_of_one_key_each_and_at_most_one_is_repeated() -> None:
@@ -197,6 +207,7 @@ def test_history_goes_out_in_slices_of_one_key_each_and_at_most_one_is_repeated(
         assert len(world.mails) - len(set(world.mails)) <= 1
         with reading(world.ledger) as reader:
             runs = list(delivered(reader, SENT, 0, reader.head(runs_asset("sent")).offset))
+        assert is_all_history(world.ledger, SENT)
         ends = [0, *(run.ranges["in"][1] for run in runs)]
         assert [run.ranges["in"] for run in runs] == list(zip(ends, [*ends[1:]], strict=False))
         assert ends[-1] == ROWS

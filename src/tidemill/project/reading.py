@@ -8,7 +8,8 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from tidemill.core.model import Asset, AssetKind
 from tidemill.project import querying, reports
 from tidemill.project.asking import Asked, Gone, select_of
 from tidemill.project.wiring import Machine
+from tidemill.runtime.backfilled import backfilled
 
 __all__ = ["changes", "rows"]
 
@@ -85,7 +87,9 @@ def changes(machine: Machine, name: str, from_: int, limit: int) -> tuple[Iterat
         to = min(head, from_ + limit) if from_ else head
         left = Slice(name, expired, head, Images.ADDED) if expired else Slice(name, 0, head)
         part = Slice(name, from_, to, Images.CHANGES) if from_ else left
-        return _as_changes(reader.read(part), asset), to
+        writer = machine.catalog.jobs.get(machine.loop.state.mapping.writer.get(name, ""))
+        history = backfilled(reader, writer, name, to) if writer is not None else []
+        return _as_changes(reader.read(part), asset, history), to
     except StateCorrupt as error:
         raise Gone(f"the changes of {name} after {from_} are trimmed away", mend="begin again from 0") from error
     except NotFound:
@@ -94,8 +98,16 @@ def changes(machine: Machine, name: str, from_: int, limit: int) -> tuple[Iterat
         reader.rollback()
 
 
-def _as_changes(read: Any, asset: Asset) -> Iterator[dict[str, Any]]:
-    """Each change of a slice, with both its images."""
+def _as_changes(read: Any, asset: Asset, history: Sequence[tuple[int, int]]) -> Iterator[dict[str, Any]]:
+    """Each change of a slice, with both its images; in the ranges of `history` it is of a backfill."""
+    starts = [from_ for from_, _ in history]
+    for change in _each_change(read, asset):
+        before = bisect_left(starts, change["offset"])
+        change["source"]["backfill"] = before > 0 and change["offset"] <= history[before - 1][1]
+        yield change
+
+
+def _each_change(read: Any, asset: Asset) -> Iterator[dict[str, Any]]:
     table = read if isinstance(read, pa.Table) else pa.table(read)
     if WEIGHT not in table.column_names:
         yield from (_change("r", row[OFFSET], None, _image(row), asset) for row in _lines(table))

@@ -1,8 +1,8 @@
 """Processing history that a job never processed (rule 28): what its cursor was moved over.
 
 Rules of this file:
-  * a slice and its place among what is skipped are committed together, so nothing is processed twice, and the live cursor
-    is never touched: what is skipped lies behind it;
+  * a slice, its place among what is skipped and the label of its changes are committed together, so nothing is processed
+    twice, and the live cursor is never touched: what is skipped lies behind it;
   * a pure job's slice is computed row by row, and a row that cannot be processed is parked like any other;
   * a slice with outside effects is pinned durably before its first attempt, and recorded as a run when it is settled.
 """
@@ -19,6 +19,7 @@ from tidemill.core.model import AssetKind, Home, Job, OnError
 from tidemill.core.ports import Head, Progress, Reader, Store, Table, Transaction, Work
 from tidemill.core.retry import PARKED_MAX, PARKED_WINDOW
 from tidemill.core.slices import Span
+from tidemill.runtime.backfilled import label
 from tidemill.runtime.delivered import delivered, record, runs_asset
 from tidemill.runtime.gate import gated_inputs, released_positions
 from tidemill.runtime.outside import Outside, touch
@@ -117,7 +118,12 @@ class Backfill:
             reader.rollback()
 
     def _commit(self, span: Span, run: str, parked: tuple[ParkedRow, ...]) -> Filled:
-        """Beside live runs; where one of them writes the same table meanwhile, alone."""
+        """Beside live runs; where one of them writes the same table meanwhile, alone.
+
+        Alone from the start into a topic, whose offsets are given out in the commit: a label needs them before.
+        """
+        if self.job.home is Home.LEDGER:
+            return self._committed(span, run, parked, exclusive=True)
         try:
             return self._committed(span, run, parked, exclusive=False)
         except Conflict:
@@ -152,6 +158,7 @@ class Backfill:
         write_parking(transaction, job, Parking(parked), run)
         if job.asserts:
             self.performer.asserted(job, run, transaction, begun)
+        label(transaction, job, begun)
         take_away(transaction, job, span)
         return written
 
@@ -232,7 +239,9 @@ class Backfill:
             for asset, (from_, to) in (taken.pinned or {}).items():
                 if to > from_ and not taken.opens:
                     take_away(transaction, self.job, Span(asset, from_, to))
+            begun = {name: transaction.head(name).offset for name in self.job.outputs}
             written = sum(touch(transaction, name, run) for name in self.job.outputs)
+            label(transaction, self.job, begun)
             transaction.settle(done, transaction.progress(done.job))
             heads = transaction.commit()
         finally:

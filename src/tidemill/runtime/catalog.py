@@ -116,7 +116,7 @@ class Catalog:
     def home(self, name: str) -> Home:
         """The store that an asset's log lives in; an internal asset lives where its job or its files do."""
         owner, _, part = name.partition("@")
-        if part in ("parked", "gate", "counts", "runs", "skipped") or part.startswith("stage"):
+        if part in ("parked", "gate", "counts", "runs", "skipped", "backfilled") or part.startswith("stage"):
             return self.jobs[owner].home
         return self.assets[owner].home
 

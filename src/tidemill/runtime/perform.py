@@ -28,6 +28,7 @@ from tidemill.core.model import AssetKind, Column, Home, Job
 from tidemill.core.orchestrate import on_cursor
 from tidemill.core.ports import Head, Plan, Progress, Reader, Store, Table, Transaction, Work
 from tidemill.runtime.asserting import Asserted, Asserting
+from tidemill.runtime.backfilled import label
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.gate import Opening, release
 from tidemill.runtime.mirror import Mirrors
@@ -287,15 +288,16 @@ class _Run:
         ranges = self._ranges(before, heads)
         rebuilds = self._is_rebuild(before, heads)
         whole = self._is_whole(before, heads) or self._begins_anew()
-        begun = {asset: self.transaction.head(asset).offset for asset in self.job.outputs} if asserted else {}
+        takes_all = rebuilds or (whole and self.job.gate is None)
+        begun = {asset: self.transaction.head(asset).offset for asset in self.job.outputs if asserted or takes_all}
         self._open_gate()
         parked = standing(self.transaction, self.job)
         excluding = self._excluded(parked, ranges, self._tries_all(before, heads))
         rows_out = self._write(ranges, excluding, {} if whole else _by_input(parked), whole)
         write_parking(self.transaction, self.job, self.parking, self.run)
         warned = asserted(begun) if asserted is not None else ()
-        if rebuilds or (whole and self.job.gate is None):
-            forget(self.transaction, self.job)
+        if takes_all and forget(self.transaction, self.job):
+            label(self.transaction, self.job, begun)
         progress = self._progress(before, ranges, heads, rebuilds)
         self.transaction.settle(progress, before)
         return Done(progress, {}, ranges, rows_out, len(self.parking.rows), self._skipped(ranges), warned)

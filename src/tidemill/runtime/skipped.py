@@ -55,10 +55,15 @@ def take_away(transaction: Transaction, job: Job, span: Span) -> None:
     _write(transaction, job, without(skipped(transaction, job), span))
 
 
-def forget(transaction: Transaction, job: Job) -> None:
-    """Nothing counts as skipped any more: this transaction commits what the job makes of its whole inputs."""
-    if skipped(transaction, job):
+def forget(transaction: Transaction, job: Job) -> bool:
+    """Nothing counts as skipped any more: this transaction commits what the job makes of its whole inputs.
+
+    Returns whether anything was skipped.
+    """
+    had_any = bool(skipped(transaction, job))
+    if had_any:
         _write(transaction, job, ())
+    return had_any
 
 
 def _write(transaction: Transaction, job: Job, spans: Iterable[Span]) -> None:
