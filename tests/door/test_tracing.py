@@ -46,6 +46,14 @@ def tell(run: tm.Run) -> None:
 def tell_apart(run: tm.Run) -> None:
     (HERE / "told_apart.txt").open("a").write(" ".join(run.traceparents) + "\\n")
 """
+FAILING = """import tidemill as tm
+
+
+@tm.job(inputs="plain", output="none_of_it", mode="realtime", on_error="stop", retries=0)
+def none_of_it(row: dict) -> None:
+    if row["n"] == 13:
+        raise ValueError("thirteen")
+"""
 COMMAND = """
 [jobs.called]
 inputs = ["plain"]
@@ -62,6 +70,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
         "summed": "-- mode: realtime\nselect id, sum(amount) as amount from orders group by id\n",
         "again": "-- mode: realtime\nselect id from summed\n",
         "python.py": PYTHON,
+        "failing.py": FAILING,
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOOK_NEW", f"whsec_{SECRET}")
@@ -213,3 +222,10 @@ def test_tracking_calls_and_webhooks_carry_a_trace(traced: Front) -> None:
     assert answer.status == 202
     head = next(int(each["head"]) for each in traced.mill.status()["assets"] if each["asset"] == "hooked")
     assert traced.mill.machine.ledger.traces("hooked", [(0, head)]) == [[traceparent(13)]]
+
+
+def test_a_run_that_failed_names_the_traces_of_what_it_tried(traced: Front) -> None:
+    traced.post("plain", {"n": 13}, traceparent=traceparent(9))
+    (run,) = until(lambda: [each for each in runs_of(traced, "none_of_it", traceparent(9)) if each["error"]])
+    assert run["state"] == "failed"
+    assert traceparent(9) in traced.mill.explain("none_of_it")["last_start"]["traceparents"]

@@ -255,6 +255,8 @@ def test_where_a_bad_row_stops_the_job_it_stops_the_backfill_before_it(project: 
     with project.open() as mill:
         done = mill.backfill("large")
         assert (done["state"], done["left"]) == ("failed", [["orders", 4, 7]])
+        (failed,) = mill.runs(state="failed")
+        assert (failed["mode"], failed["inputs"]) == ("backfill", {"orders": [4, 5]})
         project.write({"jobs/large.py": CODE.replace("MORE", "").replace("- 5", "- 50")})
     project.run()
     with project.open() as mill:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -75,6 +78,61 @@ def test_a_person_lets_a_held_job_try_again(project: Project, how: str) -> None:
         assert [state for job, state in states(mill) if job == "push"] == ["failed", "succeeded"]
         assert [state for job, state in states(mill) if job == "after"] == ["succeeded"]
         assert alarms(mill) == []
+
+
+def test_runs_that_fail_name_what_they_tried_to_take(project: Project) -> None:
+    files = failing()
+    files["tidemill.toml"] = files["tidemill.toml"].replace("retries = 0", "retries = 1")
+    files["jobs/picky.py"] = (
+        "import tidemill as tm\n"
+        "@tm.job(inputs='orders', output='picked', mode='realtime', on_error='stop', retries=0)\n"
+        "def picked(row: dict) -> dict:\n"
+        "    return {'n': 1 / (row['amount'] - 5)}\n"
+    )
+    with project.write(files).open() as mill:
+        mill.emit("orders", [order(1, amount=1), order(2, amount=2)])
+        mill.emit("orders", [order(3, amount=5)])
+        ran(mill)
+        found = {run["job"]: (run["state"], run["attempt"], run["inputs"]) for run in mill.runs()}
+        assert found["push"] == ("failed", 2, {"orders": [0, 3]})
+        assert found["picked"] == ("failed", 1, {"orders": [0, 3]})
+        mill.emit("orders", [order(4, amount=5)])
+        mill.retry("picked")
+        settled(mill)
+        assert mill.runs(job="picked", limit=1)[0]["inputs"] == {"orders": [0, 4]}, "what it tried now"
+        assert mill.explain("picked")["last_start"]["inputs"] == {"orders": [0, 4]}
+    assert "tried orders: offsets 1 to 4" in project.cli("explain", "picked").stdout
+
+
+def test_a_run_that_waits_for_a_person_names_what_it_would_take(project: Project) -> None:
+    with project.write(failing("hold_above = 1")).open() as mill:
+        mill.emit("orders", [order(1), order(2)])
+        ran(mill)
+        (run,) = mill.runs(job="push")
+        assert (run["state"], run["inputs"]) == ("held", {"orders": [0, 2]})
+
+
+def test_a_run_whose_process_died_names_what_it_had_begun_with(
+    project: Project, started: Callable[..., subprocess.Popen[str]]
+) -> None:
+    files = failing()
+    files["push.py"] = (
+        "import pathlib\npathlib.Path('begun').touch()\nwhile pathlib.Path('broken').exists():\n    pass\n"
+    )
+    with project.write(files).open() as mill:
+        mill.pause("push")
+        mill.emit("orders", [order(1), order(2)])
+        mill.machine.ledger.note("paused", "push", None)  # the next process does not know that it was
+    process = started(project, "run")
+    until((project.folder / "begun").exists, "the command")
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    project.remove("broken")
+    project.run()
+    with project.open() as mill:
+        after, died = mill.runs(job="push")
+        assert (died["state"], died["inputs"]) == ("failed", {"orders": [0, 2]})
+        assert (after["state"], after["inputs"]) == ("succeeded", {"orders": [0, 2]})
 
 
 def test_a_new_run_tries_a_held_job_again(project: Project) -> None:

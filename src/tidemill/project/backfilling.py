@@ -138,9 +138,7 @@ class _Filling:
         if self.job.is_outside:
             self._deliver(self.fill.pin(span))
         else:
-            began, run = self.machine.clock.now(), self._run()
-            filled = self.fill.fill(span, run)
-            self._told(RunRecord(run, self.job.name, "succeeded", started_at=began), {span.asset: span}, filled)
+            self._try({span.asset: span}, lambda run, _began: self.fill.fill(span, run))
         self.rows += span.changes
         self._show()
         return span.changes
@@ -224,11 +222,18 @@ class _Filling:
             self._deliver(pinned)
 
     def _deliver(self, pinned: Pinned) -> None:
+        taken = {asset: Span(asset, *span) for asset, span in (pinned.pinned or {}).items()}
+        self._try(
+            taken,
+            lambda run, began: tried(lambda _attempt: self.fill.deliver(pinned, run, began), self.job.retries),
+        )
+
+    def _try(self, taken: dict[str, Span], work: Callable[[str, float], Filled]) -> None:
+        """Do a slice, given its run id and when it began, and tell of it, whatever becomes of it."""
         began, run = self.machine.clock.now(), self._run()
         said = RunRecord(run, self.job.name, "failed", started_at=began)
-        taken = {asset: Span(asset, *span) for asset, span in (pinned.pinned or {}).items()}
         try:
-            filled = tried(lambda _attempt: self.fill.deliver(pinned, run, began), self.job.retries)
+            filled = work(run, began)
         except Exception as error:
             self._told(replace(said, error=_reason(error)), taken, Filled())
             raise

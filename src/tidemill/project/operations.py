@@ -63,7 +63,10 @@ class Operations(Protocol):
         jobs: [{job, mode, state, lag_changes, lag_seconds, freshness_seconds}], alarms: [...]}`."""
 
     def runs(self, *, job: str = "", state: str = "", run: str = "", limit: int = 100) -> list[Json]:
-        """`[{run, job, state, attempt, inputs: {asset: [from, to]}, started_at, finished_at, rows_in, rows_out, error}]`."""
+        """`[{run, job, state, attempt, inputs: {asset: [from, to]}, started_at, finished_at, rows_in, rows_out, error}]`.
+
+        Of a run that failed or is held `inputs` are what it tried to take, as far as it came.
+        """
 
     def logs(self, run: str) -> list[str]:
         """What a run printed or logged, line by line."""

@@ -32,11 +32,12 @@ from tidemill.project.alarms import alarms, parked, parked_by, rejected_files
 from tidemill.project.judging import is_held_elsewhere, readiness
 from tidemill.project.ranges import listed_ranges
 from tidemill.project.system import SYSTEM
-from tidemill.project.tracing import of_row
+from tidemill.project.tracing import of_row, with_traces
 from tidemill.project.wiring import Machine
 from tidemill.runtime.backfill import backfill_of
 from tidemill.runtime.delivered import replay_of
 from tidemill.runtime.gate import LetGo
+from tidemill.runtime.journal import as_json
 from tidemill.runtime.parking import standing
 from tidemill.runtime.retention import why_all
 from tidemill.runtime.skipped import skip
@@ -255,6 +256,8 @@ def explain(machine: Machine, name: str) -> dict[str, Any]:
             "because": list(last[0].readiness.get("because", [])),
             "stages": dict(last[0].readiness.get("stages", {})),
             "error": last[0].error,
+            "inputs": {asset: list(taken) for asset, taken in last[0].inputs.items()},
+            "traceparents": with_traces(machine.ledger, machine.catalog.assets, [as_json(last[0])])[0]["traceparents"],
         },
     }
 

@@ -3,7 +3,8 @@
 Rules of this file:
   * a report is not the truth: what was committed stands in the stores, under the run id beside the cursor (rule 9);
   * reports are written in groups by a thread of their own, so a run never waits for one;
-  * at start, reports that say `running` are settled from the stores.
+  * at start, reports that say `running` are settled from the stores;
+  * a run that failed names what it tried to take, where it came so far: that is what a person looks at next.
 """
 
 from __future__ import annotations
@@ -72,6 +73,12 @@ class LedgerJournal:
         self._going[run] = record
         self._tell(record)
         return run
+
+    def taking(self, run: str, ranges: Mapping[str, tuple[int, int]]) -> None:
+        """What a run, or another attempt of it, is about to take of its inputs; told where it fails."""
+        record = self._going.get(run)
+        if record is not None:
+            self._going[run] = replace(record, inputs=dict(ranges))
 
     def end(self, run: str, start: Start, done: Done) -> None:
         """A run was committed."""
@@ -174,7 +181,13 @@ def settle_reports(ledger: Ledger, positions: Mapping[str, Positions], now: floa
     settled = [
         replace(record, state="succeeded", finished_at=now, inputs=_taken(ledger, positions, record.job))
         if record.run in committed
-        else replace(record, state="failed", finished_at=now, error="the process ended before this run committed")
+        else replace(
+            record,
+            state="failed",
+            finished_at=now,
+            error="the process ended before this run committed",
+            inputs=_pinned(positions, record.job),
+        )
         for record in left
     ]
     settled += _unreported(ledger, positions, {record.run for record in left}, now)
@@ -191,6 +204,12 @@ def _taken(ledger: Ledger, positions: Mapping[str, Positions], job: str) -> dict
     return {
         asset: (min(before.get(asset, 0), to), to) for asset, to in known.cursors.items() if not asset.startswith("on:")
     }
+
+
+def _pinned(positions: Mapping[str, Positions], job: str) -> dict[str, tuple[int, int]]:
+    """What a run with outside effects had begun with; of others nothing is left that says it."""
+    known = positions[str(Home.LEDGER)].progress.get(job)
+    return dict(known.pinned or {}) if known is not None else {}
 
 
 def _unreported(ledger: Ledger, positions: Mapping[str, Positions], known: set[str], now: float) -> Iterator[RunRecord]:

@@ -29,6 +29,13 @@ def command(settings: Settings, job: str) -> None:
         click.echo(f"last start: {last['run']}, {last['state']}")
         for reason in last.get("because", []):
             click.echo(f"  {reason}")
+        for asset, (from_, to) in last.get("inputs", {}).items():
+            if to > from_:
+                click.echo(
+                    f"  {'took' if last['state'] == 'succeeded' else 'tried'} {asset}: offsets {from_ + 1} to {to}"
+                )
+        if last.get("traceparents"):
+            click.echo(f"  traces: {', '.join(last['traceparents'])}")
         if last.get("stages"):
             rules = ", ".join(f"{stage} by {rule}" for stage, rule in last["stages"].items())
             click.echo(f"  maintained: {rules}")
