@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import duckdb
 import pytest
 
@@ -175,6 +177,22 @@ def test_a_reader_that_skipped_events_without_an_error(project: Project) -> None
         assert told(mill, "skipped") == ["job made: no run took offsets 2 to 3 of orders: see tidemill audit made"]
         mill.audit("made", repair=True)
         assert told(mill, "skipped") == []
+
+
+def test_a_run_whose_counts_do_not_add_up(project: Project) -> None:
+    shop(project, LARGE, "-- mode: realtime")
+    with project.open() as mill:
+        mill.emit("orders", [order(1, amount=9)])
+        ran(mill)
+        assert told(mill, "uneven") == []
+        (run,) = mill.machine.ledger.runs(job="made")
+        doubled = replace(run, run="doubled", readiness={**run.readiness, "taken": 2})  # one event, and rows for two
+        mill.machine.watch.hear([doubled])
+        reason = "a run read 1 events, but 2 taken, 0 parked and 0 skipped do not add up to that"
+        assert told(mill, "uneven") == [f"job made: {reason}"]
+        mill.emit("orders", [order(2, amount=9)])
+        ran(mill)
+        assert told(mill, "uneven") == []
 
 
 def test_what_a_person_let_a_job_pass_over_is_no_alarm(project: Project) -> None:

@@ -73,6 +73,40 @@ def test_every_run_counts_what_came_in_and_what_became_of_it(project: Project) -
             job: [run[word] for word in ("rows_in", "rows_out", "parked", "skipped")] for job, run in found.items()
         }
         assert listed == {"large": [3, 0, 0, 3], "picked": [3, 1, 1, 1], "totals": [3, 2, 0, 0]}
+        assert {job: run["taken"] for job, run in found.items()} == {"large": 0, "picked": 1, "totals": 3}
+
+
+KINDS = {
+    "rows.sql": LARGE,
+    "picked.py": PICKY,
+    "sums.sql": TOTALS,
+    "copies.sql": "-- mode: realtime\nselect item, level from stock",
+    "ranked.sql": "-- mode: realtime\nselect id, rank() over (order by amount) as place from orders",
+    "both.sql": "-- mode: realtime\nselect o.id, s.level from orders o join stock s on s.item = o.customer",
+    "send.py": SEND,
+    "whole.py": """import pyarrow as pa
+import tidemill as tm
+@tm.job(inputs="orders", output="counted", takes="full", mode="realtime")
+def whole(orders: pa.Table) -> pa.Table:
+    return pa.table({"n": [orders.num_rows]})
+""",
+}
+
+
+def test_the_counts_of_every_run_of_every_kind_of_job_add_up(project: Project) -> None:
+    project.write({"tidemill.toml": ORDERS + STOCK, **{f"jobs/{name}": text for name, text in KINDS.items()}})
+    with project.open() as mill:
+        for first in (1, 4):
+            mill.emit("orders", [order(n, "bad" if n == 5 else "a", n) for n in range(first, first + 3)])
+            mill.emit("stock", [{"item": "a", "level": first, "seq": first}, {"item": "b", "level": 1, "seq": 1}])
+            ran(mill)
+        runs = mill.runs()
+        assert {run["job"] for run in runs} == {name.partition(".")[0] for name in KINDS}
+        for run in runs:
+            assert run["state"] == "succeeded"
+            assert run["rows_in"] == sum(to - from_ for from_, to in run["inputs"].values())
+            assert run["rows_in"] == run["taken"] + run["parked"] + run["skipped"]
+        assert not [reason for reason in alarms(mill) if "add up" in reason]
 
 
 def test_what_became_of_every_event_adds_up(project: Project) -> None:

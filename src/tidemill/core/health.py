@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["RUNS_MAX", "RUNS_MIN", "Ran", "counts_far", "empty", "gap", "is_silent", "too_long"]
+__all__ = ["RUNS_MAX", "RUNS_MIN", "Ran", "counts_far", "empty", "gap", "is_silent", "too_long", "uneven"]
 
 RUNS_MIN = 3
 """So many runs that made something are a history."""
@@ -61,6 +61,15 @@ def too_long(seconds: float, period_seconds: float) -> str:
     if period_seconds and seconds > period_seconds:
         return f"a run took {seconds:.0f} s, longer than its period of {period_seconds:.0f} s"
     return ""
+
+
+def uneven(rows_in: int, taken: int, parked: int, skipped: int) -> str:
+    """A run whose counts do not add up: of what it read, what it made something of, put aside and left out."""
+    if rows_in == taken + parked + skipped and min(rows_in, taken, parked, skipped) >= 0:
+        return ""
+    return (
+        f"a run read {rows_in} events, but {taken} taken, {parked} parked and {skipped} skipped do not add up to that"
+    )
 
 
 def gap(reached: int, taken: tuple[int, int]) -> tuple[int, int] | None:

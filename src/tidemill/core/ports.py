@@ -287,7 +287,8 @@ class RunRecord:
     """One run as people see it: a report, never the truth about what was committed (rule 9).
 
     Of `rows_in` offsets `parked` were put aside and `skipped` came to nothing: counted for jobs that work row by row over
-    an input that only grows; of any other everything goes into the whole.
+    an input that only grows; of any other everything goes into the whole. The rest was taken: `readiness["taken"]` says how
+    many where that is counted in what was written.
     """
 
     run: str

@@ -88,7 +88,7 @@ def _undelivered(machine: Machine) -> Iterator[Said]:
 
 
 def _of_runs(machine: Machine) -> Iterator[Said]:
-    """What the last runs told: failed, empty, far from their history, too long, events skipped."""
+    """What the last runs told: failed, empty, far from their history, uneven, too long, events skipped."""
     machine.journal.flush()
     yield from machine.watch.standing()
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tidemill.core.errors import TidemillError
-from tidemill.core.health import RUNS_MAX, Ran, counts_far, empty, gap, too_long
+from tidemill.core.health import RUNS_MAX, Ran, counts_far, empty, gap, too_long, uneven
 from tidemill.core.model import Home, Job, Mode
 from tidemill.core.ports import RunRecord, Store
 from tidemill.runtime.audit import Ranges, gaps
+from tidemill.runtime.journal import taken_of
 from tidemill.runtime.skipped import skipped
 from tidemill.stores.sqlite import SQLiteStore
 
@@ -85,6 +86,7 @@ class Watchkeeper:
             self._say(job, "empty", empty(known.last, ran), record)
             self._say(job, "counts", counts_far(known.last, ran), record)
         self._say(job, "window", too_long(ran.seconds, period(job, self.following, record.started_at)), record)
+        self._say(job, "uneven", uneven(record.rows_in, taken_of(record), record.parked, record.skipped), record)
         self._check_gaps(job, record, known)
         known.last.append(ran)
 

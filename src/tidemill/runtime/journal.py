@@ -23,7 +23,7 @@ from tidemill.core.ports import Clock, Ledger, Positions, RunRecord
 from tidemill.runtime.catalog import Catalog
 from tidemill.runtime.perform import Done
 
-__all__ = ["GROUP_SECONDS", "LedgerJournal", "settle_reports"]
+__all__ = ["GROUP_SECONDS", "LedgerJournal", "as_json", "settle_reports", "taken_of"]
 
 AGAIN_SECONDS = 1.0
 """When reports that could not be written are tried again."""
@@ -90,6 +90,7 @@ class LedgerJournal:
             **record.readiness,
             **({"stages": rules} if rules else {}),
             **({"warned": warned} if warned else {}),
+            **({"taken": done.taken} if done.taken is not None else {}),
         }
         self._tell(
             replace(
@@ -224,8 +225,14 @@ def _unreported(ledger: Ledger, positions: Mapping[str, Positions], known: set[s
             yield RunRecord(progress.run, progress.job, "succeeded", 1, taken, progress.served_at, now, readiness=told)
 
 
+def taken_of(record: RunRecord) -> int:
+    """Of what a run read, how much is in its result: counted there where its job works row by row, else all the rest."""
+    rest = record.rows_in - record.parked - record.skipped
+    return int(record.readiness.get("taken", rest)) if record.state == "succeeded" else 0
+
+
 def as_json(record: RunRecord) -> dict[str, Any]:
     """A report in the shape of the outer contract."""
-    shown = asdict(record)
+    shown = {**asdict(record), "taken": taken_of(record)}
     shown["inputs"] = {asset: list(taken) for asset, taken in record.inputs.items()}
     return shown

@@ -49,7 +49,10 @@ CHUNK_CHANGES = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A committed run: the progress, the new heads, and the counts for its report."""
+    """A committed run: the progress, the new heads, and the counts for its report.
+
+    `taken` is counted in what was written, where that can be told; else it is what was neither parked nor skipped.
+    """
 
     progress: Progress
     heads: Mapping[str, Head]
@@ -57,6 +60,7 @@ class Done:
     rows_out: int = 0
     parked: int = 0
     skipped: int = 0
+    taken: int | None = None
     warned: tuple[Asserted, ...] = ()
 
     @property
@@ -313,7 +317,7 @@ class _Run:
             label(self.transaction, self.job, begun)
         progress = self._progress(before, ranges, heads, rebuilds)
         self.transaction.settle(progress, before)
-        return Done(progress, {}, ranges, rows_out, len(self.parking.rows), self._skipped(ranges), warned)
+        return self._done(progress, ranges, rows_out, warned)
 
     def _open_gate(self) -> None:
         if isinstance(self.start.payload, Opening):
@@ -462,11 +466,18 @@ class _Run:
         if parents is not None:
             self.related = (self.related or 0) + parents
 
-    def _skipped(self, ranges: Mapping[str, tuple[int, int]]) -> int:
-        """How many of the offsets that were taken came to nothing."""
-        if self.related is None or len(self.job.outputs) > 1:
-            return 0
-        return max(0, sum(to - from_ for from_, to in ranges.values()) - len(self.parking.rows) - self.related)
+    def _done(
+        self,
+        progress: Progress,
+        ranges: Mapping[str, tuple[int, int]],
+        rows_out: int,
+        warned: tuple[Asserted, ...],
+    ) -> Done:
+        """The outcome with its counts: which offsets came to nothing is told apart only for jobs of one output."""
+        taken, parked = None if len(self.job.outputs) > 1 else self.related, len(self.parking.rows)
+        rows_in = sum(to - from_ for from_, to in ranges.values())
+        skipped = 0 if taken is None else max(0, rows_in - parked - taken)
+        return Done(progress, {}, ranges, rows_out, parked, skipped, taken, warned)
 
     def _columns(self, output: Output) -> tuple[Column, ...]:
         """The columns of a table: as planned, else as its first rows show them."""

@@ -24,7 +24,19 @@ def command(settings: Settings, job: str, state: str, limit: int) -> None:
     if settings.is_json:
         print_json(runs)
         return
-    columns = ["run", "job", "state", "attempt", "started_at", "rows_in", "rows_out", "parked", "skipped", "error"]
+    columns = [
+        "run",
+        "job",
+        "state",
+        "attempt",
+        "started_at",
+        "rows_in",
+        "taken",
+        "parked",
+        "skipped",
+        "rows_out",
+        "error",
+    ]
     print_table(columns, [[_shown(name, run.get(name)) for name in columns] for run in runs], "no runs")
 
 
