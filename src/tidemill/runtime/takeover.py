@@ -17,6 +17,7 @@ from tidemill.core.change import RID, Replaced
 from tidemill.core.model import Job
 from tidemill.core.ports import Head, Plan, Progress
 from tidemill.runtime.asserting import Asserting
+from tidemill.runtime.backfilled import label
 from tidemill.runtime.hidden import Taking
 from tidemill.runtime.parking import parked_asset
 from tidemill.runtime.skipped import forget
@@ -50,8 +51,8 @@ def take_over(transaction: Taking, live: Job, twin: Job, plan: Plan, run: str) -
     _take_parked(transaction, live, twin)
     columns = dict.fromkeys(live.outputs, plan.columns)
     Asserting(live, run, transaction, transaction.evaluate, begun, columns).check()
-    if live.gate is None:
-        forget(transaction, live)
+    if live.gate is None and forget(transaction, live):
+        label(transaction, live, begun)
     progress = replace(
         mine,
         job=live.name,
