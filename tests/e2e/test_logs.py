@@ -114,3 +114,22 @@ def test_a_run_that_printed_nothing_says_so_beside_the_answer(project: Project) 
         run = str(mill.runs()[0]["run"])
     done = project.cli("logs", run)
     assert (done.stdout, done.stderr) == ("", "the run printed nothing\n")
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_what_a_child_process_of_a_job_prints_is_never_in_the_answer(project: Project, isolation: str) -> None:
+    source = (
+        "import os, subprocess\nimport tidemill as tm\n"
+        f"@tm.job(inputs='orders', output='out', isolation='{isolation}')\n"
+        "def calling(row: dict) -> dict:\n    subprocess.run(['echo', 'from a child'], check=True)\n"
+        "    os.system('echo from a shell')\n    os.write(1, b'from a library\\n')\n    return {'id': row['id']}\n"
+    )
+    project.write({"tidemill.toml": ORDERS, "jobs/calling.py": source})
+    project.cli("emit", "orders", "--row", json.dumps(order(1)))
+    done = project.cli("run", "--json")
+    assert done.stdout == '{"runs": 1, "succeeded": 1, "failed": 0, "changes": 1}\n'
+    assert [line for line in done.stderr.splitlines() if line.startswith("from")] == [
+        "from a child",
+        "from a shell",
+        "from a library",
+    ]

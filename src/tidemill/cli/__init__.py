@@ -1,7 +1,8 @@
 """The command line: one file a command in `commands/`, loaded when it is asked for.
 
 Rules of this room:
-  * data goes to stdout, everything else to stderr; `--json` prints what the outer contract says and nothing else;
+  * data goes to stdout, everything else to stderr; `--json` prints what the outer contract says and nothing else
+    (`descriptor.py` keeps out what programs print that jobs start);
   * exit codes: 0 ok, 1 failed work, 2 wrong use, 130 interrupted, 143 terminated;
   * a command asks the operations of a project (`connect.py`) and shows the answer; it decides nothing.
 

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
+from tidemill.cli.descriptor import answer_alone
 from tidemill.cli.ending import Interrupted, Terminated, complain, on_terminate
 from tidemill.cli.settings import Settings, SharedOptions
 
@@ -93,11 +94,12 @@ class Program(SharedOptions, click.Group):
         extra["standalone_mode"] = False
         said = list(sys.argv[1:] if args is None else args)
         settings = Settings(is_json="--json" in said)
-        try:
-            with on_terminate():
-                code = super().main(said, prog_name or "tidemill", obj=settings, **extra)
-        except BaseException as error:  # noqa: BLE001 - every ending has an exit code, and `_code` hands on what has none
-            code = _code(error, settings)
+        with answer_alone():
+            try:
+                with on_terminate():
+                    code = super().main(said, prog_name or "tidemill", obj=settings, **extra)
+            except BaseException as error:  # noqa: BLE001 - every ending has an exit code, and `_code` hands on what has none
+                code = _code(error, settings)
         sys.exit(code if isinstance(code, int) else 0)
 
 
