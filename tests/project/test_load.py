@@ -263,6 +263,65 @@ PROBLEMS: dict[str, tuple[dict[str, str], list[str]]] = {
             "  mend: annotate the argument (dict, pa.Table or tm.Run), or say takes='row', 'table', 'full' or 'run'")
         ],
     ),
+    "an async function": (
+        {
+            "tidemill.toml": ORDERS,
+            "jobs/p.py": "import tidemill as tm\n@tm.job(inputs='orders')\nasync def p(row: dict): return row\n",
+        },
+        [
+            ("jobs/p.py:3: job p is an async function, and a job's function is called and its result taken\n"
+            "  mend: write def p(...), and inside it asyncio.run(...) for what is async")
+        ],
+    ),
+    "a function that yields": (
+        {
+            "tidemill.toml": ORDERS,
+            "jobs/p.py": "import tidemill as tm\n@tm.job(inputs='orders')\ndef p(row: dict): yield row\n",
+        },
+        [
+            ("jobs/p.py:3: job p yields its rows, and a job's function returns them\n"
+            "  mend: collect them in a list and return it")
+        ],
+    ),
+    "rows without the name of the output they are for": (
+        {
+            "tidemill.toml": ORDERS,
+            "jobs/p.py": "import tidemill as tm\n@tm.job(inputs='orders', outputs=['a', 'b'])\n"
+            "def p(row: dict):\n    if row['id']:\n        return {'a': row}\n    return {'id': row['id']}\n",
+        },
+        [
+            ("jobs/p.py:6: job p writes a, b, and this returns a dict with id\n"
+            "  mend: return {'a': ..., 'b': ...}: for each output its rows")
+        ],
+    ),
+    "a list where rows are for two outputs": (
+        {
+            "tidemill.toml": ORDERS,
+            "jobs/p.py": "import tidemill as tm\n@tm.job(inputs='orders', outputs=['a', 'b'])\n"
+            "def p(row: dict): return [row]\n",
+        },
+        [
+            ("jobs/p.py:3: job p writes a, b, and this returns a list\n"
+            "  mend: return {'a': ..., 'b': ...}: for each output its rows")
+        ],
+    ),
+    "a query that reads nothing": (
+        {"tidemill.toml": ORDERS, "jobs/a.sql": "-- mode: batch\nselect 1 as x"},
+        [
+            ("jobs/a.sql:1: job a reads no asset, so nothing would ever start it\n"
+            "  mend: read an asset, or make constants a view: -- materialized: view")
+        ],
+    ),
+    "a password in the file": (
+        {"tidemill.toml": '[connections.crm]\nurl = "postgres://app:hunter2@db/${NAME}"\n'
+         '[connections.mail]\nport = 25\nlogin = {user = "ada", api_key = "hunter2"}\n'},
+        [
+            ("tidemill.toml:2: connection crm: a secret stands in url\n"
+            "  mend: keep it elsewhere and write its name: ${NAME} in the environment, or file:PATH"),
+            ("tidemill.toml:5: connection mail: a secret stands in login.api_key\n"
+            "  mend: keep it elsewhere and write its name: ${NAME} in the environment, or file:PATH"),
+        ],
+    ),
     "a declaration that nobody keeps": (
         {"jobs/p.py": "from tidemill.engines.python import topic\ntopic('x', columns={'a': 'integer'})\n"},
         [
@@ -340,6 +399,26 @@ def test_an_environment_lies_over_the_project(project: Write) -> None:
     assert prod.jobs["a"].mode is Mode.BATCH
     assert prod.connections["crm"]["retries"] == 3
     assert repr(prod.connections["crm"]["url"]) == "Secret(file:crm.url)"
+
+
+def test_connections_name_their_secrets_and_say_everything_else(project: Write) -> None:
+    loaded = project(
+        {
+            "tidemill.toml": '[connections.crm]\nurl = "postgres://app:${PASSWORD}@db/crm?sslmode=require"\n'
+            'password = "file:crm.password"\nsecret_name = "crm"\ntokens_max = 3\nkeepalive = true\n'
+            '[connections.web]\nurl = "https://example.org/a:b@c"\nuser = "ada"\npassword = ""\n'
+        }
+    )
+    assert said(loaded) == []
+
+
+def test_a_function_that_returns_what_nobody_can_foresee_is_taken(project: Write) -> None:
+    source = (
+        "import tidemill as tm\n\n@tm.job(inputs='orders', outputs=['a', 'b'])\ndef p(row: dict):\n"
+        "    def inner():\n        return [1]\n    name = 'a' if inner() else 'b'\n"
+        "    if row['id']:\n        return {name: row, **{}}\n    if row['day']:\n        return\n    return dict(a=row)\n"
+    )
+    assert said(project({"tidemill.toml": ORDERS, "jobs/p.py": source})) == []
 
 
 def test_an_environment_that_is_not_there_names_the_nearest(project: Write) -> None:

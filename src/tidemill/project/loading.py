@@ -23,7 +23,7 @@ from tidemill.project.definitions import Definitions
 from tidemill.project.hooks import hook_of
 from tidemill.project.identity import Draft
 from tidemill.project.inference import adopt_asset_words, infer, settled
-from tidemill.project.secrets import referenced
+from tidemill.project.secrets import exposed, referenced
 from tidemill.project.serving import server_words
 from tidemill.project.system import SYSTEM
 from tidemill.project.toml import FILE, Document, read
@@ -36,6 +36,7 @@ STATE = ".tidemill"
 _CACHE = "definitions-cache.json"
 _TABLES = ("project", "connections", "assets", "jobs", "server", "hooks")
 _SETTINGS = ("alarms",)
+_ELSEWHERE = "keep it elsewhere and write its name: ${NAME} in the environment, or file:PATH"
 
 
 def load(folder: str | Path, env: str | None = None, *, instead: Mapping[str, str] = {}) -> Definitions:
@@ -115,6 +116,9 @@ class _Load:
                 self.problem(f"unknown table {key}", self.document.place(key), mend)
         self.read_project()
         for name, said in self.subtables("connections"):
+            for path in exposed(said):
+                place = self.document.place("connections", name, *path)
+                self.problem(f"connection {name}: a secret stands in {'.'.join(path)}", place, _ELSEWHERE)
             self.loaded.connections[name] = cast("Mapping[str, object]", referenced(said, self.loaded.folder))
         self.loaded.server, problems = server_words(self.table("server"), self.document.place)
         self.loaded.problems += problems

@@ -25,6 +25,7 @@ from tidemill.core.model import Job, Place
 from tidemill.engines.python import Declaration, Definition, aside
 from tidemill.project.assets import columns_of
 from tidemill.project.identity import Draft, own_source
+from tidemill.project.returned import misnamed
 from tidemill.project.words import fields
 
 __all__ = ["PythonFile", "built", "read_all", "read_file"]
@@ -142,6 +143,12 @@ def built(
         takes = definition.takes
     except DefinitionError as error:
         return None, [DefinitionError(error.message, place=str(place), mend=error.mend)]
+    for line, what in misnamed(definition.function, definition.outputs):
+        listed = ", ".join(definition.outputs)
+        message = f"job {definition.name} writes {listed}, and this returns {what}"
+        named = ", ".join(f"'{name}': ..." for name in definition.outputs)
+        mend = f"return {{{named}}}: for each output its rows"
+        problems.append(DefinitionError(message, place=str(replace(place, line=line)), mend=mend))
     found, misread = fields({**definition.words, **overrides}, is_outside=takes.is_outside)
     for one in misread:
         wrong(one.message, one.mend, one.word)

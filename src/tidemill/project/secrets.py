@@ -2,6 +2,7 @@
 
 Rules of this file:
   * a secret stands in a project only as a reference: `${NAME}` (environment) or `file:PATH` (relative to the project);
+  * what is named like a secret and stands there itself is found by `exposed`, which tells where and never what;
   * it is resolved at the last moment, by `reveal`, and never kept;
   * `repr`, `str` and formatting show the reference, so a secret cannot reach a log by accident.
 """
@@ -10,15 +11,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tidemill.core.errors import OperatorError
 
-__all__ = ["Secret", "is_reference", "referenced"]
+__all__ = ["Secret", "exposed", "is_reference", "referenced"]
 
 _NAME = re.compile(r"\$\{([A-Za-z_]\w*)\}")
+_SECRET_WORDS = "password|passwd|pwd|passphrase|secret|token|api_?key|access_?key|secret_?key|private_?key|credentials?"
+_SECRET_KEY = re.compile(rf"(?:.*[_-])?(?:{_SECRET_WORDS})", re.IGNORECASE)
+_IN_ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]*://[^/?#\s:@]*:([^/?#\s]+)@", re.IGNORECASE)
+_IN_OPTIONS = re.compile(rf"(?:^|[?&;\s])(?:\w*_)?(?:{_SECRET_WORDS})=([^&;\s]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,22 @@ class Secret:
 def is_reference(value: object) -> bool:
     """Whether a value of the project refers to a secret."""
     return isinstance(value, str) and (value.startswith("file:") or _NAME.search(value) is not None)
+
+
+def exposed(said: Mapping[str, object]) -> Iterator[tuple[str, ...]]:
+    """Where a secret stands itself and not as a reference: the keys that lead to it, at any depth."""
+    for name, value in said.items():
+        if isinstance(value, Mapping):
+            yield from ((name, *path) for path in exposed(value))
+        elif any(_is_exposed(name, each) for each in (value if isinstance(value, list) else [value])):
+            yield (name,)
+
+
+def _is_exposed(name: str, value: object) -> bool:
+    if _SECRET_KEY.fullmatch(name) and not isinstance(value, bool) and value != "":
+        return not is_reference(value)
+    found = [match for pattern in (_IN_ADDRESS, _IN_OPTIONS) for match in pattern.finditer(str(value))]
+    return any(not is_reference(match[1]) for match in found)
 
 
 def referenced(value: object, folder: Path) -> object:

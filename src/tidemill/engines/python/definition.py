@@ -112,8 +112,9 @@ class Definition:
     def takes(self) -> Takes:
         """What the function is given: as said, else by its annotations. Raises DefinitionError where neither tells.
 
-        With `by` it is a table, of the rows of one key.
+        With `by` it is a table, of the rows of one key. A function that gives no result when it is called is refused too.
         """
+        _refuse_deferred(self)
         if self.by:
             return _keyed_takes(self)
         return _said_takes(self) if self.said_takes else _annotated_takes(self)
@@ -204,6 +205,20 @@ def _first_line(function: Function) -> int:
     return next(
         (start + index for index, line in enumerate(lines) if line.lstrip().startswith(("def ", "async "))), first
     )
+
+
+def _refuse_deferred(definition: Definition) -> None:
+    """Calling one of these runs nothing: it gives a coroutine or a generator."""
+    function, name = definition.function, definition.name
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        message = f"job {name} is an async function, and a job's function is called and its result taken"
+        mend = f"write def {function.__name__}(...), and inside it asyncio.run(...) for what is async"
+    elif inspect.isgeneratorfunction(function):
+        message = f"job {name} yields its rows, and a job's function returns them"
+        mend = "collect them in a list and return it"
+    else:
+        return
+    raise DefinitionError(message, place=str(definition.place), mend=mend)
 
 
 def _said_takes(definition: Definition) -> Takes:
