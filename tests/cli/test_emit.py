@@ -72,6 +72,15 @@ def test_a_row_that_is_no_object_is_wrong_use(tidemill: Command, row: str) -> No
     assert "--row is not" in result.stderr
 
 
+@pytest.mark.parametrize("words", [["--row", event(1)], ["--file", "events.ndjson"], ["-"], []], ids=" ".join)
+def test_events_have_no_version(tidemill: Command, mill: FakeMill, words: list[str]) -> None:
+    result = tidemill("emit", "departures", *words, "--version", "3", stdin=lines(1))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--version" in result.stderr
+    assert "leave out --version" in result.stderr
+    assert mill.query("select * from departures") == []
+
+
 def test_an_external_asset_is_said_to_have_changed(tidemill: Command) -> None:
     result = tidemill("emit", "end_of_day", "--version", "2013-01-01", "--json")
     assert json.loads(result.stdout) == {"accepted": 1, "duplicate": 0, "parked": 0}

@@ -326,6 +326,8 @@ def test_a_python_file_is_a_project(tmp_path: Path, flights: Project) -> None:
     assert flights("run", "alone.py", "--json").code == 0
     doubled = flights("query", "select * from doubled", "--project", "alone.py", "--json")
     assert [int(row["n"]) for row in doubled.json] == [8]
+    assert flights("run", "alone.py", "doubled", "--force", "--json").json["runs"] == 1
+    assert "there is no job doubld" in flights("run", "alone.py", "doubld").stderr
 
 
 SINGLE_FILE = """
@@ -338,6 +340,12 @@ numbers = topic("numbers", columns={"n": "integer"})
 def doubled(row: dict) -> dict:
     return {"n": row["n"] * 2}
 """
+
+
+def test_two_forms_at_once_are_wrong_use(flights: Project) -> None:
+    both = flights("map", "--mermaid", "--json")
+    assert (both.code, both.stdout) == (2, "")
+    assert json.loads(both.stderr)["error"]["message"] == "--mermaid and --json exclude each other"
 
 
 def test_an_object_mapping_becomes_jobs(flights: Project) -> None:

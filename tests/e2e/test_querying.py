@@ -92,3 +92,20 @@ def test_a_query_leaves_nothing_behind_that_the_next_would_read(project: Project
         mill.emit("orders", [order(1)])
         ran(mill)
         assert [row["id"] for row in mill.query("select * from copied")] == ["o1"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "found"),
+    [
+        ("insert into orders values (1)", "this is an INSERT statement"),
+        ("create table x as select 1", "this is a CREATE statement"),
+        ("explain select 1", "this is an EXPLAIN statement"),
+        ("select 1; select 2", "these are 2 statements"),
+        ("", "there is no SQL"),
+    ],
+)
+def test_a_statement_that_asks_for_no_rows_is_told_as_what_it_is(project: Project, sql: str, found: str) -> None:
+    with project.write({"tidemill.toml": ORDERS}).open() as mill, pytest.raises(UserError) as caught:
+        mill.query(sql)
+    assert caught.value.message == f"rows are asked for by one query, and {found}"
+    assert "tidemill emit" in caught.value.mend

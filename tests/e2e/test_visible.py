@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.e2e.conftest import ORDERS, Project, Row, alarms, order, ran, rows, until, watching
+from tidemill.core.errors import NotFound, UserError
 
 FILES = '[assets.readings]\nkind = "files"\npath = "in/{site}.csv"\n'
 COLUMNS = '[assets.readings.columns]\nsite = "varchar"\nname = "varchar"\nvalue = "integer"\n'
@@ -55,7 +58,26 @@ def test_parked_rows_stand_in_the_line_of_the_run_in_the_sum_and_in_status(proje
     told = project.cli("status").stderr
     assert "alarm: parked halves: 1 row is parked by job halves: see tidemill dead list" in told
     assert "alarm: parked: 1 row is parked at the door of orders: see tidemill dead list" in told
-    assert "1 row is parked by this job" in project.cli("explain", "halves").stdout
+    explained = project.cli("explain", "halves").stdout
+    assert [line.strip() for line in explained.splitlines() if "parked" in line] == [
+        "1 row is parked by this job: see tidemill dead list"
+    ]
+
+
+def test_runs_of_a_job_or_a_state_that_there_is_not_are_no_empty_list(project: Project) -> None:
+    project.write({"tidemill.toml": ORDERS, **HALVES})
+    with project.open() as mill:
+        assert mill.runs(job="halves", state="failed") == []
+        with pytest.raises(NotFound, match="there is no job `halvs`"):
+            mill.runs(job="halvs")
+        with pytest.raises(UserError, match="suceeded is not a state of a run"):
+            mill.runs(state="suceeded")
+        mill.emit("orders", [order(1, amount=4)])
+        ran(mill)
+    project.remove("jobs/halves.py")
+    with project.open() as mill:
+        assert [run["state"] for run in mill.runs(job="halves")] == ["succeeded"]
+        assert mill.runs(job="halves", state="failed") == []
 
 
 def test_the_alarm_of_a_parked_row_is_over_when_it_is_mended(project: Project) -> None:

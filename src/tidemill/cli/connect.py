@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from tidemill.cli import late
 from tidemill.cli.settings import Settings
 from tidemill.core.errors import TidemillError
-from tidemill.project.operations import Operations
+from tidemill.project.operations import Operations, Progress
 from tidemill.project.owner import WAIT_SECONDS, Address, Owner, acquire
 from tidemill.server.client import OwnerLeft, RemoteMill
 
@@ -49,10 +49,13 @@ def ask(settings: Settings, command: str, work: Callable[[Operations], T], *, mo
 
 
 @contextmanager
-def own(settings: Settings, owner: Owner | Address, *, mode: str, answers: bool = True) -> Iterator[Any]:
-    """The opened project, which this process owns; others are answered meanwhile."""
+def own(
+    settings: Settings, owner: Owner | Address, *, mode: str, answers: bool = True, progress: Progress | None = None
+) -> Iterator[Any]:
+    """The opened project, which this process owns; others are answered meanwhile. `progress` is told of every run."""
     assert isinstance(owner, Owner)
-    with owner, late("tidemill.project.mill:open_mill")(settings.folder, settings.env, mode=mode) as mill:
+    open_mill = late("tidemill.project.mill:open_mill")
+    with owner, open_mill(settings.folder, settings.env, mode=mode, progress=progress) as mill:
         answering = Answering(owner, mill) if answers else None
         try:
             yield mill

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NoReturn
 
 from tidemill.cli.connect import own
 from tidemill.cli.ending import until_signalled
+from tidemill.cli.feed import RunFeed
 from tidemill.cli.output import print_json, say
 from tidemill.cli.settings import Settings
 from tidemill.core.errors import InvariantError
@@ -27,15 +28,31 @@ __all__ = ["keep_going"]
 GRACE_SECONDS = 5
 
 
-def keep_going(settings: Settings, command: str, *, mode: str, host: str = HOST, port: int | None = None) -> NoReturn:
-    """Work until a signal comes. With a port, users' HTTP is open there; without, only other commands are answered."""
+def keep_going(
+    settings: Settings,
+    command: str,
+    *,
+    mode: str,
+    host: str = HOST,
+    port: int | None = None,
+    tells_runs: bool = False,
+) -> NoReturn:
+    """Work until a signal comes. With a port, users' HTTP is open there; without, only other commands are answered.
+
+    With `tells_runs` each run that ended is a line.
+    """
     owner = acquire(settings.folder, command=command, may_ask=False)
-    with until_signalled() as stop, own(settings, owner, mode=mode, answers=False) as mill:
+    with until_signalled() as stop, ExitStack() as stack:
+        feed = stack.enter_context(RunFeed(stop, is_json=settings.is_json))
+        progress = feed if tells_runs else None
+        mill = stack.enter_context(own(settings, owner, mode=mode, answers=False, progress=progress))
         assert isinstance(owner, Owner)
-        with _serving(owner, mill, host, port) as address:
-            _greet(settings, owner, address if port is not None else "")
-            with _settled_heap():
-                mill.watch(stop)
+        address = stack.enter_context(_serving(owner, mill, host, port))
+        _greet(settings, owner, address if port is not None else "")
+        if tells_runs:
+            feed.start()
+        with _settled_heap():
+            mill.watch(stop)
     raise InvariantError(f"{command} ended without being stopped")
 
 

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from tidemill.cli.output import COLOURS
 
-__all__ = ["Live", "RunLines", "Tally", "TroubleLines"]
+__all__ = ["Live", "RunLines", "Tally", "TroubleLines", "line_of"]
 
 _SHOWN_MAX = 12
 _TROUBLE = ("alarm", "rejected")
@@ -60,7 +60,7 @@ class RunLines:
     def __call__(self, said: dict[str, Any]) -> None:
         """One report."""
         if said["state"] != "running":
-            click.echo(_line(said), err=True)
+            click.echo(line_of(said), err=True)
 
 
 class TroubleLines(RunLines):
@@ -110,7 +110,8 @@ class Live:
         return table
 
 
-def _line(said: dict[str, Any]) -> str:
+def line_of(said: dict[str, Any]) -> str:
+    """A report as a line of words."""
     reason = _reason(said)
     if said["state"] == "alarm":
         return f"{said['kind']}: {reason}"

@@ -34,6 +34,7 @@ from tidemill.project import (
     querying,
     reconciling,
     reports,
+    runlist,
     sides,
     wiring,
 )
@@ -47,7 +48,6 @@ from tidemill.project.replay import Asked, replay
 from tidemill.project.served import ServedMachine
 from tidemill.project.shadowing import Shadows
 from tidemill.project.slicing import Going
-from tidemill.project.tracing import with_traces
 from tidemill.project.undeclared import told
 from tidemill.project.watching import Watch, keep_house
 from tidemill.project.wiring import Machine
@@ -67,11 +67,18 @@ LIVE = ("run", "watch", "serve")
 """What a project is opened for where jobs start by themselves."""
 
 
-def open_mill(folder: str | Path, env: str = "", *, only: Iterable[str] = (), mode: str = "command") -> Mill:
+def open_mill(
+    folder: str | Path,
+    env: str = "",
+    *,
+    only: Iterable[str] = (),
+    mode: str = "command",
+    progress: Progress | None = None,
+) -> Mill:
     """Open a project as its owner. The caller holds the project's lock (owner.py). Raises what is wrong with it.
 
     Opened for a "command", or for one run ("once"), no job starts unless `run` asks for it; for "run" (by a Python
-    program), "watch" and "serve" what is due runs.
+    program), "watch" and "serve" what is due runs. `progress` is told of every run as long as the project is open.
     """
     definitions = load(folder, env or None)
     drop_contradictions(definitions)
@@ -85,6 +92,8 @@ def open_mill(folder: str | Path, env: str = "", *, only: Iterable[str] = (), mo
             drop_contradictions(definitions)
             machine.close()
             machine = wiring.assemble(definitions, only=starts if mode in LIVE else frozenset())
+        if progress is not None:
+            machine.journal.listeners.append(lambda record: progress(as_json(record)))
         return Mill(machine, env, mode)
     except BaseException:
         machine.close()
@@ -314,25 +323,13 @@ class Mill(ServedMachine):
         """Lag and freshness per asset and job, and the alarms."""
         self._know_all()
         status = reports.status(self.machine)
-        names = (
-            "job",
-            "mode",
-            "state",
-            "lag_changes",
-            "lag_seconds",
-            "freshness_seconds",
-            "shadow_of",
-            "equal",
-            "different",
-        )
+        names = "job mode state lag_changes lag_seconds freshness_seconds shadow_of equal different".split()
         status["jobs"] += [{name: each[name] for name in names} for each in self.shadows.listed()]
         return status
 
     def runs(self, *, job: str = "", state: str = "", run: str = "", limit: int = 100) -> list[Json]:
-        """Run reports, newest first."""
-        self.machine.journal.flush()
-        found = [as_json(record) for record in self.machine.ledger.runs(job=job, state=state, run=run, limit=limit)]
-        return with_traces(self.machine.ledger, self.machine.catalog.assets, found)
+        """Run reports, newest first. Raises NotFound for a job that there never was, UserError for an unknown state."""
+        return runlist.runs(self.machine, job=job, state=state, run=run, limit=limit)
 
     def logs(self, run: str) -> list[str]:
         """What a run printed or logged."""

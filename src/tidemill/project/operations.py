@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-__all__ = ["Bound", "Json", "Operations", "Progress"]
+__all__ = ["RUN_STATES", "Bound", "Json", "Operations", "Progress"]
 
 Bound = int | str
 """Where a range begins or ends: an offset, or a time (ISO 8601, UTC where it says no zone); 0 and "" leave it open."""
 
 Json = Any
+RUN_STATES = ("running", "retrying", "succeeded", "failed", "held", "cancelled")
 Progress = Callable[[dict[str, Any]], None]
 """Told while work goes on: `{"run", "job", "state", "rows_out", "parked", ...}` for each run that begins or ends; beside
 runs, `state` "rejected" for a file (`job` is its asset), and at the end "alarm" (with its `kind`) for what stands."""

@@ -20,7 +20,7 @@ from tidemill.project.deadbook import take_down
 from tidemill.project.reports import found
 from tidemill.project.system import DEAD, quoting
 from tidemill.project.wiring import Machine
-from tidemill.sql import analyse, expand, parse
+from tidemill.sql import NotOneQuery, analyse, expand, parse
 
 __all__ = ["answer"]
 
@@ -49,7 +49,11 @@ def answer(machine: Machine, sql: str) -> pa.Table:
 
 def _inputs(machine: Machine, sql: str) -> tuple[tuple[str, ...], str]:
     """What a query reads, and its text with the views put in."""
-    inputs = analyse(sql, "query").inputs
+    try:
+        inputs = analyse(sql, "query").inputs
+    except NotOneQuery as error:
+        mend = "ask one SELECT at a time; rows come in by tidemill emit, and tables are written by jobs"
+        raise UserError(f"rows are asked for by one query, and {error.found}", place=error.place, mend=mend) from error
     views = dict(machine.definitions.views)
     if not {name.lower() for name in inputs} & {view.lower() for view in views}:
         return inputs, sql

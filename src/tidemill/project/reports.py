@@ -241,7 +241,7 @@ def explain(machine: Machine, name: str) -> dict[str, Any]:
         "state": job_state(machine, name),
         "mode": str(job.job.mode),
         "next_at": judged.next_at,
-        "alarms": [alarm["reason"] for alarm in alarms(machine) if alarm["job"] == name],
+        "alarms": _alarms_of(machine, name),
         "inputs": {
             asset: {"head": machine.loop.state.head(asset), "cursor": job.cursors.get(asset, 0)}
             for asset in job.job.inputs
@@ -260,6 +260,12 @@ def explain(machine: Machine, name: str) -> dict[str, Any]:
             "traceparents": with_traces(machine.ledger, machine.catalog.assets, [as_json(last[0])])[0]["traceparents"],
         },
     }
+
+
+def _alarms_of(machine: Machine, name: str) -> list[str]:
+    """The reasons of a job's alarms, each once, but for what it parked: `_left_out` tells that."""
+    told = [alarm["reason"] for alarm in alarms(machine) if alarm["job"] == name and alarm["kind"] != "parked"]
+    return list(dict.fromkeys(told))
 
 
 def _left_out(machine: Machine, job: Job) -> list[str]:

@@ -20,10 +20,10 @@ from tidemill.core.errors import OperatorError
 __all__ = ["Secret", "exposed", "is_reference", "referenced"]
 
 _NAME = re.compile(r"\$\{([A-Za-z_]\w*)\}")
-_SECRET_WORDS = "password|passwd|pwd|passphrase|secret|token|api_?key|access_?key|secret_?key|private_?key|credentials?"
-_SECRET_KEY = re.compile(rf"(?:.*[_-])?(?:{_SECRET_WORDS})", re.IGNORECASE)
+_TELLTALE = "password|passwd|pwd|passphrase|secret|token|api_?key|access_?key|secret_?key|private_?key|credentials?"
+_SECRET_KEY = re.compile(rf"(?:.*[_-])?(?:{_TELLTALE})", re.IGNORECASE)
 _IN_ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]*://[^/?#\s:@]*:([^/?#\s]+)@", re.IGNORECASE)
-_IN_OPTIONS = re.compile(rf"(?:^|[?&;\s])(?:\w*_)?(?:{_SECRET_WORDS})=([^&;\s]+)", re.IGNORECASE)
+_IN_OPTIONS = re.compile(rf"(?:^|[?&;\s])(?:\w*_)?(?:{_TELLTALE})=([^&;\s]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

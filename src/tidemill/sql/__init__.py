@@ -9,7 +9,7 @@ from tidemill.sql.canonical import canonical
 from tidemill.sql.header import HEADER_WORDS, Header, Word, parse_header
 from tidemill.sql.identity import key_identity
 from tidemill.sql.keys import derive_key
-from tidemill.sql.parse import parse
+from tidemill.sql.parse import NotOneQuery, parse
 from tidemill.sql.plan import PLAN_VERSION, SqlPlan, plan
 from tidemill.sql.refuse import Refusal
 from tidemill.sql.views import expand
@@ -19,6 +19,7 @@ __all__ = [
     "HEADER_WORDS",
     "PLAN_VERSION",
     "Header",
+    "NotOneQuery",
     "Query",
     "Refusal",
     "SqlPlan",

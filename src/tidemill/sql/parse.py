@@ -16,7 +16,7 @@ from sqlglot.tokenizer_core import Token, TokenType
 
 from tidemill.core.errors import DefinitionError
 
-__all__ = ["DIALECT", "PARSER_VERSION", "VIEW", "compact", "line_of", "parse"]
+__all__ = ["DIALECT", "PARSER_VERSION", "VIEW", "NotOneQuery", "compact", "line_of", "parse"]
 
 # A cache of analysed text is good for one version of the parser only.
 PARSER_VERSION = str(_version.__version__)
@@ -40,6 +40,14 @@ _NAME_FOLLOWS = (TokenType.ALIAS, TokenType.DOT)
 _TYPES = frozenset(DIALECT.parser_class.TYPE_TOKENS) - {TokenType.INTERVAL}
 _OF_TYPE = (TokenType.R_PAREN, TokenType.NUMBER, TokenType.COMMA)
 _STRINGS = (TokenType.STRING, TokenType.HEREDOC_STRING, TokenType.RAW_STRING)
+
+
+class NotOneQuery(DefinitionError):
+    """The text is not exactly one query; `found` says what it is."""
+
+    def __init__(self, found: str, place: str, mend: str) -> None:
+        super().__init__(f"a job is one query, and {found}", place=place, mend=mend)
+        self.found = found
 
 
 def parse(sql: str, place: str, line: int = 1) -> exp.Query:
@@ -111,12 +119,10 @@ def _parse_tokens(tokens: list[Token], sql: str, place: str, line: int) -> exp.Q
         raise _parse_failure(error, place, line) from error
     statements = [tree for tree in trees if tree is not None and not isinstance(tree, exp.Semicolon)]
     if len(statements) != 1:
-        raise DefinitionError(
-            "there is no SQL"
-            if not statements
-            else f"there are {len(statements)} statements, a job is exactly one query",
-            place=f"{place}:{line}",
-            mend="write one SELECT" if not statements else "make each a job in a file of its own",
+        raise NotOneQuery(
+            f"these are {len(statements)} statements" if statements else "there is no SQL",
+            f"{place}:{line}",
+            "make each a job in a file of its own" if statements else "write one SELECT",
         )
     return _query(_as_written(statements[0]), place, line)
 
@@ -179,12 +185,10 @@ def _parse_failure(error: ParseError, place: str, line: int) -> DefinitionError:
 def _query(tree: exp.Expr, place: str, line: int) -> exp.Query:
     if isinstance(tree, exp.Subquery | exp.Select | exp.SetOperation):
         return tree
-    kind = "PIVOT" if isinstance(tree, exp.Pivot) else tree.key.upper()
-    raise DefinitionError(
-        f"a job is one query; this is a {kind} statement",
-        place=f"{place}:{line_of(tree, line)}",
-        mend="write a SELECT: the job's output is created and maintained for you",
-    )
+    kind = tree.name.upper() if isinstance(tree, exp.Command) else tree.key.upper()
+    found = f"this is {'an' if kind[0] in 'AEIOU' else 'a'} {kind} statement"
+    mend = "write a SELECT: the job's output is created and maintained for you"
+    raise NotOneQuery(found, f"{place}:{line_of(tree, line)}", mend)
 
 
 def _without_as(tokens: list[Token], parts: list[str]) -> list[str]:

@@ -14,4 +14,4 @@ from tidemill.server.local import PORT
 @click.option("--port", default=PORT, show_default=True, type=click.IntRange(0, 65_535), help="0 takes any free one.")
 def command(settings: Settings, port: int) -> None:
     """Follow files, events and definitions until stopped; every definition is applied as soon as it is saved."""
-    keep_going(settings, "dev", mode="watch", port=port)
+    keep_going(settings, "dev", mode="watch", port=port, tells_runs=True)

@@ -39,6 +39,10 @@ def command(
         raise click.UsageError(f"{stdin} is not expected\n  mend: write --file {stdin}, or - for stdin")
     if sum((bool(rows), file is not None, stdin == "-")) > 1:
         raise click.UsageError("--row, --file and - exclude each other\n  mend: choose one")
+    if version and (rows or file is not None or stdin is not None):
+        raise click.UsageError(
+            "--version says what an external asset changed to, and events have none\n  mend: leave out --version"
+        )
     is_quiet = settings.is_json
 
     def work(mill: Operations) -> Any:
@@ -55,6 +59,9 @@ def _touch(mill: Operations, asset: str, version: str) -> Any:
     known = next((each for each in mill.assets() if each["asset"] == asset), None)
     if known is None:
         raise NotFound(f"there is no asset {asset}", mend="see: tidemill ls")
+    if version and known["kind"] != "external":
+        mend = f"leave out --version, and add --row, --file or -: tidemill emit {asset} --file events.ndjson"
+        raise UserError(f"{asset} is a {known['kind']}, and --version is for external assets", mend=mend)
     if known["kind"] != "external":
         mend = f"add --row, --file or -: tidemill emit {asset} --file events.ndjson"
         raise UserError(f"{asset} is a {known['kind']}, and no events were given", mend=mend)

@@ -26,6 +26,9 @@ from tidemill.project.toml import FILE
 )
 def command(settings: Settings, mermaid: bool, source: str | None) -> None:
     """Show which jobs read and write which assets: read from the definitions, never kept by hand."""
+    if mermaid and (settings.is_json or source is not None):
+        other = "--json" if settings.is_json else "--import"
+        raise click.UsageError(f"--mermaid and {other} exclude each other\n  mend: choose one")
     if source is not None:
         _import(settings, source)
         return

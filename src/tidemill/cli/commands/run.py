@@ -27,6 +27,7 @@ WRONG = 2
     "tidemill run delay_by_carrier --force",
     "tidemill run --select +daily_report",
     "tidemill run file.py",
+    "tidemill run --watch --json",
 )
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
 @click.option(
@@ -41,17 +42,18 @@ def command(
     """Do all that is due (of these jobs, or of all), wait for retries, and stop when idle.
 
     Exit code 1 if a run failed or a file was rejected, 2 if a definition does not load (who follows the project then
-    goes on with the old one). Rows that a job parked are told and fail nothing: tidemill dead list. JOB may be a Python
-    file, which then is the project.
+    goes on with the old one). Rows that a job parked are told and fail nothing: tidemill dead list. The first JOB may be
+    a Python file, which then is the project. With --watch --json every run that ended is a line, as `runs` has it; a
+    signal stops it in order, and the exit code says which: 130 or 143.
     """
-    if len(jobs) == 1 and jobs[0].endswith(".py") and Path(jobs[0]).is_file():
-        settings, jobs = replace(settings, project=jobs[0]), ()
+    if jobs and jobs[0].endswith(".py") and Path(jobs[0]).is_file():
+        settings, jobs = replace(settings, project=jobs[0]), jobs[1:]
     if force and not (jobs or select):
         raise click.UsageError("--force needs the jobs to run\n  mend: name them: tidemill run JOB --force")
     if watch and (jobs or select or is_dry or force):
         raise click.UsageError("--watch runs whatever is due\n  mend: leave out the other words")
     if watch:
-        keep_going(settings, "run --watch", mode="watch")
+        keep_going(settings, "run --watch", mode="watch", tells_runs=True)
     if is_dry:
         return _dry(settings, jobs, select)
     answer, tally = ask(settings, "run", lambda mill: _run(settings, mill, jobs, select, force), mode="once")

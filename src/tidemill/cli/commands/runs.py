@@ -8,14 +8,17 @@ from tidemill.cli.connect import ask
 from tidemill.cli.output import moment, print_json, print_table
 from tidemill.cli.settings import Settings
 from tidemill.cli.settings import command as declare
-
-STATES = ["running", "retrying", "succeeded", "failed", "held", "cancelled"]
+from tidemill.project.operations import RUN_STATES
 
 
 @declare("tidemill runs", "tidemill runs --job daily_report --state failed", "tidemill runs --limit 5 --json")
 @click.option("--job", default="", help="Only runs of this job.")
 @click.option(
-    "--state", default="", type=click.Choice(["", *STATES]), metavar="STATE", help=f"One of {', '.join(STATES)}."
+    "--state",
+    default="",
+    type=click.Choice(["", *RUN_STATES]),
+    metavar="STATE",
+    help=f"One of {', '.join(RUN_STATES)}.",
 )
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 100_000), help="At most so many.")
 def command(settings: Settings, job: str, state: str, limit: int) -> None:

@@ -22,5 +22,6 @@ def command(settings: Settings, host: str, port: int) -> None:
     """Work as things change, until stopped, and answer HTTP: events in, rows and status out.
 
     Changed definitions that rebuild, remove or act outside wait for `tidemill apply`.
+    A signal stops it in order, and the exit code says which: 130 (Ctrl-C) or 143 (SIGTERM).
     """
     keep_going(settings, "serve", mode="serve", host=host, port=port)
