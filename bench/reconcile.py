@@ -51,6 +51,7 @@ def run(folder: Path) -> list[Figure]:
         mill.land(waits=False, trusts_all=True)
         mill.run()
         rebuilds = {job: _rebuilt(mill, f"kept_{job}") for job in JOBS}
+    with tidemill.open(folder) as mill:
         equals = {job: _reconciled(mill, job, 0) for job in JOBS}
     _differ(folder)
     with tidemill.open(folder) as mill:
