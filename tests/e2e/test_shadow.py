@@ -8,7 +8,8 @@ import duckdb
 import pytest
 
 from tests.e2e.conftest import ORDERS, STOCK, Project, order, ran, rows, settled, states, until, watching
-from tidemill.core.errors import TidemillError
+from tidemill.core.change import Statement
+from tidemill.core.errors import RunCancelled, TidemillError
 from tidemill.project.mill import Mill
 
 TOTALS = "-- mode: realtime\nselect customer, count(*) as n, sum(amount) as total from orders group by customer"
@@ -54,6 +55,51 @@ def test_another_mode_is_compared_at_equal_cursors_and_promoted_when_equal(proje
         ran(mill)
         assert rows(mill, "select n, total from totals where customer = 'eve'") == [(2, 10)]
         assert mill.reconcile("totals")["equal"]
+
+
+def test_a_comparison_that_is_cut_short_counts_for_nothing_and_is_made_again(project: Project) -> None:
+    shop(project)
+    with project.open() as mill:
+        mill.shadow("totals", mode="batch")
+        before = mill.shadow("totals")
+        made = mill.shadows.of("totals").made
+        assert made is not None
+        made.shadow.cut.cut()
+        mill.emit("orders", [order(7, "eve", 5)])
+        ran(mill)
+        report = mill.shadow("totals")
+        assert (report["compared"], report["lag_changes"], report["error"]) == (before["compared"], 1, "")
+    with project.open() as mill:
+        ran(mill)
+        report = mill.shadow("totals")
+        assert (report["equal"], report["rows"], report["lag_changes"]) == (True, 3, 0)
+        assert report["compared"] > before["compared"]
+
+
+def test_closing_a_project_ends_the_comparison_that_goes_on(project: Project) -> None:
+    shop(project)
+    with watching(project) as mill:
+        mill.shadow("totals", mode="batch")
+        made = mill.shadows.of("totals").made
+        assert made is not None
+        transaction, is_over = mill.machine.tables.begin(exclusive=False), threading.Event()
+
+        def close() -> None:
+            while not is_over.wait(0.05):  # what is interrupted before it began goes on
+                mill.shadows.close()
+
+        closing, cut = threading.Thread(target=close), made.shadow.cut
+
+        def compare() -> None:
+            with cut.over(transaction):
+                closing.start()
+                transaction.evaluate(Statement("SELECT sum(hash(range) % 7) AS n FROM range(20000000000)", {}))
+
+        with pytest.raises(RunCancelled):
+            compare()
+        is_over.set()
+        closing.join()
+        transaction.rollback()
 
 
 def test_a_mode_takes_no_difference(project: Project) -> None:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from tidemill.core.errors import Conflict, NotFound, TidemillError, UserError
+from tidemill.core.errors import Conflict, NotFound, RunCancelled, TidemillError, UserError
 from tidemill.core.model import Job, Mode, Takes
 from tidemill.core.ports import RunRecord
 from tidemill.project import reconciling
@@ -46,6 +46,7 @@ SAVE_SECONDS = 5.0
 KEEP_HOUSE_SECONDS = 60.0
 AGAIN_SECONDS_MAX = 60.0
 STEPS_MAX = 1_000
+CUT_AGAIN_SECONDS = 0.05
 
 
 @dataclass(slots=True)
@@ -95,13 +96,21 @@ class Shadows:
         """Stop working; what was found is kept."""
         self._stop.set()
         self._wake.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._cut_short()
+        while self._thread is not None and self._thread.is_alive():
+            self._thread.join(CUT_AGAIN_SECONDS)
+            self._cut_short()
         with self.lock:
             for flying in self._flying.values():
                 with suppress(TidemillError):  # figures of a few seconds, at most
                     self.keep(flying)
                 self._land(flying)
+
+    def _cut_short(self) -> None:
+        """End comparisons that go on: one may take as long as a rebuild, and is made again another time."""
+        for flying in list(self._flying.values()):
+            if flying.made is not None:
+                flying.made.shadow.cut.cut()
 
     def _take_up(self, pilot: Pilot) -> Flying:
         live = self.machine.catalog.jobs.get(pilot.job)
@@ -314,6 +323,8 @@ class Shadows:
                 is_done = self._step(flying, now)
             except Conflict:
                 return False  # somebody else committed first; it is due again
+            except RunCancelled:
+                return False  # the project is being closed; the step was thrown away, and is due again
             except Exception as error:  # noqa: BLE001 - whatever it is, it stays the shadow's own
                 self._failed(flying, error)
                 return False

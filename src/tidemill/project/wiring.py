@@ -184,9 +184,9 @@ def _assembled(
     watch = Watchkeeper(ledger, stores, catalog.jobs, moments_in(definitions.timezone))
     journal.reported.append(watch.hear)
     effects = Effects(catalog, python, sql, definitions.folder, logs, ledger)
-    performer = Performer(catalog, stores, mirrors, journal.taking)
+    performer = Performer(catalog, stores, mirrors, journal.trying)
     outside = Outside(
-        catalog, stores, mirrors, effects.of, _is_released(ledger), performer.check_cancelled, journal.taking
+        catalog, stores, mirrors, effects.of, _is_released(ledger), performer.check_cancelled, journal.trying
     )
     looker = Looker(catalog, stores, mirrors, lambda name: ledger.notes("let_go").get(name, {}))
     services = Services(performer, outside, looker, journal, clock, random.random)

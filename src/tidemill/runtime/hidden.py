@@ -15,6 +15,7 @@ from typing import Protocol
 from tidemill.core.model import Asset, AssetKind, Job
 from tidemill.core.ports import Positions, Store, Table, Transaction
 from tidemill.runtime.catalog import Catalog
+from tidemill.runtime.cut import Interruptible
 from tidemill.runtime.mirror import Mending
 
 __all__ = ["HiddenCatalog", "Taking", "Unhurried", "hidden", "hidden_job", "is_hidden", "of_hidden"]
@@ -43,7 +44,7 @@ def hidden_job(job: Job) -> Job:
     return replace(job, name=hidden(job.name), outputs=tuple(hidden(output) for output in job.outputs), asserts=())
 
 
-class Taking(Mending, Protocol):
+class Taking(Mending, Interruptible, Protocol):
     """A transaction of the tables store in which one asset can take the rows of another."""
 
     def take_over(self, asset: str, other: str) -> int:

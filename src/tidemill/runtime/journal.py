@@ -74,7 +74,7 @@ class LedgerJournal:
         self._tell(record)
         return run
 
-    def taking(self, run: str, ranges: Mapping[str, tuple[int, int]]) -> None:
+    def trying(self, run: str, ranges: Mapping[str, tuple[int, int]]) -> None:
         """What a run, or another attempt of it, is about to take of its inputs; told where it fails."""
         record = self._going.get(run)
         if record is not None:

@@ -31,7 +31,7 @@ from tidemill.runtime.delivered import record
 from tidemill.runtime.derived import DerivedReader
 from tidemill.runtime.gate import Opening, gated_inputs, release, released_positions
 from tidemill.runtime.mirror import Mirrors
-from tidemill.runtime.perform import Done, LazyReader, Snapshot, Taking
+from tidemill.runtime.perform import Done, LazyReader, Snapshot, Trying
 from tidemill.runtime.rows import row_ids
 
 __all__ = ["Effect", "Outside", "Pin", "RunWaits", "touch"]
@@ -69,7 +69,7 @@ class Outside:
     """Performs runs that act outside.
 
     `effect_of` gives a job's effect, `is_released` answers whether a person let exactly this work go (by idempotency
-    key), `check` raises RunCancelled for a run that a person cancelled, `taking` is told what a run was pinned to.
+    key), `check` raises RunCancelled for a run that a person cancelled, `trying` is told what a run was pinned to.
     """
 
     catalog: Catalog
@@ -78,7 +78,7 @@ class Outside:
     effect_of: Callable[[Job], Effect]
     is_released: Callable[[str], bool]
     check: Callable[[str], None] = lambda _run: None
-    taking: Taking = lambda _run, _ranges: None
+    trying: Trying = lambda _run, _ranges: None
     _ending: list[_Ending] = field(default_factory=list)
     _listing: threading.Lock = field(default_factory=threading.Lock)
     _settling: threading.Lock = field(default_factory=threading.Lock)
@@ -88,7 +88,7 @@ class Outside:
         job = self.catalog.jobs[start.job]
         with self._reading(job) as reader:
             pinned, generations = pin or self.pin([start], reader)[start.job]
-            self.taking(run, pinned.pinned or {})
+            self.trying(run, pinned.pinned or {})
             opening = self._opening(job, start, pinned)
             work, shown = self._work(job, pinned, run, reader, start.attempt)
             key = pinned_key(pinned)

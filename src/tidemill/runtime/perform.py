@@ -36,10 +36,10 @@ from tidemill.runtime.parking import ParkedRow, Parking, standing, write_parking
 from tidemill.runtime.rows import offsets, row_ids
 from tidemill.runtime.skipped import forget
 
-__all__ = ["CHUNK_CHANGES", "Done", "LazyReader", "Performer", "Snapshot", "Taken", "Taking"]
+__all__ = ["CHUNK_CHANGES", "Done", "LazyReader", "Performer", "Snapshot", "Taken", "Trying"]
 
 T = TypeVar("T")
-Taking = Callable[[str, Mapping[str, tuple[int, int]]], None]
+Trying = Callable[[str, Mapping[str, tuple[int, int]]], None]
 """Told of a run's id and what it is about to take of each input, before anything is computed."""
 Evaluate = Callable[[Statement], ArrowStream]
 
@@ -120,12 +120,12 @@ class Performer:
         catalog: Catalog,
         stores: Mapping[Home, Store],
         mirrors: Mirrors,
-        taking: Taking = lambda _run, _ranges: None,
+        trying: Trying = lambda _run, _ranges: None,
     ) -> None:
         self.catalog = catalog
         self.stores = stores
         self.mirrors = mirrors
-        self._taking = taking
+        self._trying = trying
         self.cancelled: set[str] = set()
         """Runs that a person cancelled: they end before they commit."""
 
@@ -168,7 +168,7 @@ class Performer:
         with self._snapshot(job, plan, transaction, catches_up) as snapshot:
             performing = _Run(self.catalog, job, plan, start, run, transaction, snapshot, parking or Parking())
             if not is_trial:
-                performing.taking = self._taking
+                performing.trying = self._trying
             try:
                 done = performing.perform(
                     partial(self.asserted, job, run, transaction) if job.asserts and not is_trial else None
@@ -279,7 +279,7 @@ class _Run:
     snapshot: Snapshot
     parking: Parking
     before: Progress | None = None
-    taking: Taking = lambda _run, _ranges: None
+    trying: Trying = lambda _run, _ranges: None
     related: int | None = None
     """Input rows that something was made of; None where that is not told apart."""
 
@@ -302,7 +302,7 @@ class _Run:
         self.before = before = self.transaction.progress(self.job.name)
         heads = self._heads()
         ranges = self._ranges(before, heads)
-        self.taking(self.run, ranges)
+        self.trying(self.run, ranges)
         rebuilds = self._is_rebuild(before, heads)
         whole = self._is_whole(before, heads) or self._begins_anew()
         takes_all = rebuilds or (whole and self.job.gate is None)

@@ -25,6 +25,7 @@ from tidemill.core.event import Readiness, Start
 from tidemill.core.model import Column, Home, Job, OnError
 from tidemill.core.ports import Head, Plan, Progress, Reader, Store, Transaction
 from tidemill.runtime.compare import SAMPLES, Comparison, Sides, compare
+from tidemill.runtime.cut import Cut
 from tidemill.runtime.gate import gate_asset
 from tidemill.runtime.hidden import HiddenCatalog, Taking, Unhurried, hidden
 from tidemill.runtime.mirror import Mirrors
@@ -161,6 +162,7 @@ class Shadow:
     shapes: Callable[[], Mapping[str, tuple[Column, ...]]]
     leads: bool = False
     samples: int = SAMPLES
+    cut: Cut = field(default_factory=Cut)
     _last: tuple[str, str] = ("", "")
     _performer: _Apart = field(init=False)
 
@@ -262,7 +264,7 @@ class Shadow:
     # Comparing.
 
     def compared(self, reader: Reader, samples: int = 0) -> Compared:
-        """Both tables as they are in this snapshot."""
+        """Both tables as they are in this snapshot. Raises RunCancelled where `cut` ends it."""
         begun = time.perf_counter()
         plan, told = self.catalog.plan(self.job), self.shapes().get(self.output, ())
         mine = {column.name: column.type for column in plan.columns}
@@ -273,7 +275,8 @@ class Shadow:
         live = Slice(self.output, 0, reader.head(self.output).offset)
         key, identity = self._pairs(plan, {column.name for column in shared})
         sides = Sides(shared, live, wanted, key, identity)
-        rows = compare(sides, cast(Taking, reader).evaluate, samples or self.samples)
+        with self.cut.over(cast(Taking, reader)):
+            rows = compare(sides, cast(Taking, reader).evaluate, samples or self.samples)
         return Compared(rows, _columns_differ(told, plan.columns), time.perf_counter() - begun)
 
     def _pairs(self, plan: Plan, shared: set[str]) -> tuple[tuple[str, ...] | None, str]:

@@ -220,6 +220,10 @@ class Session:
         except duckdb.Error as error:
             raise translated(error) from error
 
+    def interrupt(self) -> None:
+        """End the statement that runs now, if one does: it raises OperatorError. Any thread."""
+        self._connection.interrupt()
+
     def close(self) -> None:
         """Close the connection; idempotent."""
         self._connection.close()

@@ -160,6 +160,11 @@ class DuckDBTransaction:
         with self._inputs(session) as inputs, self._breaking():
             return session.few(inputs.query(statement))
 
+    def interrupt(self) -> None:
+        """End the statement that runs now, if one does (beyond the port). Any thread."""
+        if self._session is not None:
+            self._session.interrupt()
+
     def define(self, table: Table) -> Head:
         """See `Transaction.define`."""
         session = self._open()
