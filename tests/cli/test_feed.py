@@ -8,12 +8,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cli.processes import Project, event
 from tests.cli.test_processes import TOTALS_SQL, eventually
 from tidemill.cli.feed import LINES_MAX, RunFeed
+from tidemill.engines.python.capture import captured
 
 
 @pytest.fixture
@@ -28,6 +30,12 @@ def piped() -> Iterator[int]:
     with os.fdopen(writing, "w") as stream, redirect_stdout(stream):
         yield reading
     os.close(reading)
+
+
+def waiting(reading: int) -> Any:
+    """The line that waits to be read; fails where there is none."""
+    os.set_blocking(reading, False)
+    return json.loads(os.read(reading, 65_536))
 
 
 def ended(number: int) -> dict[str, object]:
@@ -85,6 +93,16 @@ def test_who_does_not_read_stops_no_run_and_is_told_what_was_dropped(capsys: pyt
     assert capsys.readouterr().err == "5 lines about runs came faster than they were read, and were dropped\n"
 
 
+def test_lines_go_to_the_answer_also_while_a_jobs_prints_are_captured() -> None:
+    lines: list[str] = []
+    with piped() as reading:
+        with RunFeed(threading.Event(), is_json=True) as feed, captured(lines.append):
+            feed.start()
+            feed(ended(1))
+        assert waiting(reading)["run"] == "1"
+    assert lines == []
+
+
 def test_nothing_is_told_of_what_has_not_ended() -> None:
     with piped() as reading:
         with RunFeed(threading.Event(), is_json=True) as feed:
@@ -92,4 +110,4 @@ def test_nothing_is_told_of_what_has_not_ended() -> None:
             feed({"run": "1", "job": "totals", "state": "running"})
             feed({"run": "1", "job": "totals", "state": "retrying", "error": "no"})
             feed(ended(2))
-        assert json.loads(os.read(reading, 65_536))["run"] == "2"
+        assert waiting(reading)["run"] == "2"

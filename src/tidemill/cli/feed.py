@@ -38,6 +38,7 @@ class RunFeed:
     def __init__(self, stop: threading.Event, *, is_json: bool) -> None:
         self._stop = stop
         self._is_json = is_json
+        self._stream = sys.stdout if is_json else sys.stderr  # while a job works, another stands there
         self._lines: queue.Queue[str] = queue.Queue(LINES_MAX)
         self._dropped = 0
         self._is_over = threading.Event()
@@ -76,7 +77,7 @@ class RunFeed:
 
     def _work(self) -> None:
         # Beside the stream, whose lock a thread that waits for its reader would hold for ever.
-        descriptor = (sys.stdout if self._is_json else sys.stderr).fileno()
+        descriptor = self._stream.fileno()
         try:
             while not (self._is_over.is_set() and self._lines.empty()):
                 line = self._lines.get().encode()
