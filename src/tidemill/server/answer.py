@@ -24,7 +24,7 @@ from tidemill.core.errors import (
 )
 from tidemill.project.asking import Gone
 from tidemill.server import refusals
-from tidemill.server.rates import RETRY_AFTER_SECONDS
+from tidemill.server.refusals import RETRY_AFTER_SECONDS
 
 __all__ = ["STATUS", "error_answer", "error_value", "json_answer", "json_bytes"]
 
@@ -56,7 +56,7 @@ STATUS: tuple[tuple[type[TidemillError], int], ...] = (
 
 HEADERS: tuple[tuple[type[TidemillError], str, str], ...] = (
     (refusals.NotAllowed, "WWW-Authenticate", "Bearer"),
-    (OperatorError, "Retry-After", "1"),
+    (OperatorError, "Retry-After", str(RETRY_AFTER_SECONDS)),
     (refusals.TooOften, "Retry-After", str(RETRY_AFTER_SECONDS)),
     (refusals.WrongType, "Accept-Encoding", "gzip, zstd"),
     (refusals.TooSlow, "Connection", "close"),

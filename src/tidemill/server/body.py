@@ -14,12 +14,9 @@ from starlette.types import Message, Receive
 
 from tidemill.project.serving import Limits
 from tidemill.server.encoding import decoding
-from tidemill.server.refusals import Busy, Left, TooLarge, TooSlow
+from tidemill.server.refusals import RETRY_AFTER_SECONDS, Busy, Left, TooLarge, TooSlow
 
-__all__ = ["RETRY_AFTER_SECONDS", "Body", "Room", "too_large"]
-
-RETRY_AFTER_SECONDS = 1
-"""When a sender that found no room is to come again."""
+__all__ = ["Body", "Room", "too_large"]
 
 
 class Room:

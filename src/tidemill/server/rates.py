@@ -13,12 +13,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from tidemill.server.refusals import TooOften
+from tidemill.server.refusals import RETRY_AFTER_SECONDS, TooOften
 
-__all__ = ["RETRY_AFTER_SECONDS", "Rates"]
-
-RETRY_AFTER_SECONDS = 1
-"""When a key that asked too often is to come again: by then there is room for a request, whatever the rate."""
+__all__ = ["Rates"]
 
 
 class Rates:

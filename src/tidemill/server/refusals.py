@@ -5,6 +5,7 @@ from __future__ import annotations
 from tidemill.core.errors import Conflict, OperatorError, UserError
 
 __all__ = [
+    "RETRY_AFTER_SECONDS",
     "AddressTooLong",
     "Busy",
     "Forbidden",
@@ -20,6 +21,9 @@ __all__ = [
     "WrongSignature",
     "WrongType",
 ]
+
+RETRY_AFTER_SECONDS = 1
+"""When who was told to come again may do so: a bucket has room for a request by then, and the next commit is over."""
 
 
 class NotAllowed(UserError):
