@@ -67,6 +67,7 @@ class Operations(Protocol):
         """`[{run, job, state, attempt, inputs: {asset: [from, to]}, started_at, finished_at, rows_in, rows_out, error}]`.
 
         Of a run that failed or is held `inputs` are what it tried to take, as far as it came.
+        Raises NotFound for a job that there never was, UserError for a `state` that is none of `RUN_STATES`.
         """
 
     def logs(self, run: str) -> list[str]:
