@@ -3,7 +3,8 @@
 Rules of this file:
   * a query means the same before and after; what cannot be moved without knowing more stays where it is;
   * a list moves into the one relation that it comes from, if every row of that relation which the joins make stays;
-  * where that relation joins by itself, its rows are put together (MATERIALIZED) before their lists are taken apart.
+  * where that relation joins by itself, and where a list cannot move, the joined rows are put together (MATERIALIZED)
+    before their lists are taken apart.
 
 Theory: DuckDB 2.0.0 gives the columns that a hash join finds as references into one dictionary, and what follows may
 take it for granted that every block of rows does. UNNEST does not keep to that: a block that comes of one row is a
@@ -21,8 +22,8 @@ from tidemill.sql.stages.names import fresh_column, home_of, sources
 
 __all__ = ["lists_first"]
 
-_LIST, _ITEM = "_list", "_item"
-_TOGETHER = "_together"
+_LIST, _ITEM = "@list", "@item"
+_TOGETHER, _JOINED = "@together", "@joined"
 _MANY_ROWS = ("group", "having", "qualify", "windows")
 """Clauses that see more than one row while the lists are still whole."""
 
@@ -35,6 +36,7 @@ def lists_first(tree: exp.Query) -> exp.Query:
         _name_item(select)
         while (place := _late(select)) is not None:
             _move(select, place)
+        _put_joined_together(select)
     for select in tree.find_all(exp.Select):
         _put_together(select)
     return tree
@@ -42,7 +44,7 @@ def lists_first(tree: exp.Query) -> exp.Query:
 
 def _name_item(select: exp.Select) -> None:
     """A list that the SELECT clause of a join unnests is unnested by its FROM clause."""
-    lists = [node for node in select.find_all(exp.Explode) if node.find_ancestor(exp.Select) is select]
+    lists = _lists(select)
     if len(lists) != 1 or unnest_reason(lists[0]) or not _joins(select) or _sees_many_rows(select):
         return
     unnest = exp.Unnest(expressions=[lists[0].this.copy()], alias=_alias(_LIST, _ITEM))
@@ -130,25 +132,76 @@ def _alias(name: str, *columns: str) -> exp.TableAlias:
     return exp.TableAlias(this=exp.to_identifier(name, quoted=True), columns=names)
 
 
-# Relations that join by themselves.
+# Rows that are put together.
+
+
+def _put_joined_together(select: exp.Select) -> None:
+    """What a SELECT joins before it takes lists apart that could not be moved becomes one relation with its own rows."""
+    before = _before_lists(select)
+    if not any(not isinstance(join.this, exp.Unnest) for join in before) or select.is_star or _sees_many_rows(select):
+        return
+    parts = [select.args["from_"], *before]
+    within = [column for part in parts for column in part.find_all(exp.Column)]
+    if any(home_of(column) is None for column in within):
+        return  # it names what is outside of the query
+    tables, known = {source.alias_or_name for source in sources(select)[: len(parts)]}, set(map(id, within))
+    outside = [column for table in tables for column in _columns(select, table) if id(column) not in known]
+    names = dict.fromkeys(sorted((column.table, column.name) for column in outside))
+    for column in outside:
+        column.replace(fresh_column(f"{column.table}.{column.name}", _JOINED))
+    shown = [exp.alias_(fresh_column(name, table), f"{table}.{name}", quoted=True) for table, name in names]
+    inner = exp.Select(expressions=shown or [exp.alias_(exp.Literal.number(1), "_one")])
+    for join in before:
+        join.pop()
+    inner.set("from_", select.args["from_"].pop())
+    inner.set("joins", before)
+    select.set("from_", exp.From(this=exp.Subquery(this=_materialized(inner), alias=_alias(_JOINED))))
+
+
+def _before_lists(select: exp.Select) -> list[exp.Join]:
+    """The joins of a SELECT before the first thing in it that takes lists of theirs apart; none where nothing does."""
+    joins = list(select.args.get("joins") or [])
+    for place, join in enumerate(joins):
+        if join.side != "LEFT" and _takes_apart(join.this):
+            return joins[:place]
+    is_later = any(map(_takes_apart, select.args.get("laterals") or [])) or _lists(select)
+    return joins if is_later else []
+
+
+def _takes_apart(source: exp.Expr) -> bool:
+    """Whether a relation is lists of the relations before it."""
+    is_lateral = isinstance(source, exp.Unnest | exp.Lateral) and source.find(exp.Column) is not None
+    return is_lateral and source.find(exp.Unnest, exp.Explode) is not None
+
+
+def _lists(select: exp.Select) -> list[exp.Explode]:
+    """The lists that the SELECT clause takes apart."""
+    return [node for node in select.find_all(exp.Explode) if node.find_ancestor(exp.Select) is select]
+
+
+def _materialized(query: exp.Expr) -> exp.Select:
+    """The rows of a query, which are all there before the first is read."""
+    named = exp.CTE(this=query, alias=_alias(_TOGETHER), materialized=True)
+    table = exp.Table(this=exp.to_identifier(_TOGETHER, quoted=True))
+    rows = exp.Select(expressions=[exp.Star()], from_=exp.From(this=table))
+    rows.set("with_", exp.With(expressions=[named]))
+    return rows
 
 
 def _put_together(select: exp.Select) -> None:
     """The one relation that a SELECT reads and whose lists it unnests holds its own rows before that."""
     joins, from_ = select.args.get("joins") or [], select.args.get("from_")
-    lists = [node for node in select.find_all(exp.Explode) if node.find_ancestor(exp.Select) is select]
-    if from_ is None or not (isinstance(joins[0].this, exp.Unnest) if joins else lists):
+    if from_ is None or not (isinstance(joins[0].this, exp.Unnest) if joins else _lists(select)):
         return
     source = from_.this
     if isinstance(source, exp.Subquery) and _streams(source.this):
-        named = exp.CTE(this=source.this, alias=_alias(_TOGETHER), materialized=True)
-        rows = exp.Select(expressions=[exp.Star()], from_=exp.From(this=exp.to_table(_TOGETHER)))
-        source.set("this", rows)
-        rows.set("with_", exp.With(expressions=[named]))
+        source.set("this", _materialized(source.this))
     elif isinstance(source, exp.Table) and (cte := binding(source)) is not None and _streams(cte.this):
         cte.set("materialized", True)
 
 
 def _streams(query: exp.Expr) -> bool:
     """Whether the rows of a query may come straight out of a join."""
-    return _joins(query) and not query.args.get("group")
+    from_ = query.args.get("from_")
+    is_together = from_ is not None and from_.this.name == _TOGETHER
+    return _joins(query) and not query.args.get("group") and not is_together
