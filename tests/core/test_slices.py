@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tidemill.core.slices import (
     ALONE,
     BESIDE,
+    BESIDE_REPLAYING,
     SLICE_CHANGES_MIN,
     Span,
     ends,
@@ -39,9 +40,9 @@ def test_slices_cover_everything_once_and_never_pass_a_target(targets: dict[str,
 
 @given(st.integers(1, 10_000_000), st.floats(1e-6, 1e4))
 def test_slices_grow_at_most_twofold_and_stay_within_bounds(changes: int, took_seconds: float) -> None:
-    for pace in (ALONE, BESIDE):
+    for pace in (ALONE, BESIDE, BESIDE_REPLAYING):
         after = pace.after(min(changes, pace.changes), took_seconds)
-        assert SLICE_CHANGES_MIN <= after.changes <= min(pace.changes_max, pace.changes * 2)
+        assert SLICE_CHANGES_MIN <= pace.changes_min <= after.changes <= min(pace.changes_max, pace.changes * 2)
 
 
 def test_slices_come_to_take_as_long_as_they_shall() -> None:
@@ -64,6 +65,7 @@ def test_beside_live_work_slices_take_a_tenth_of_the_time_and_long_ones_half() -
     assert BESIDE.after(500, 0.5).rest_seconds == 0.5
     assert BESIDE.after(500, 30.0).rest_seconds == 30.0
     assert ALONE.after(500, 0.5).rest_seconds == 0.0
+    assert BESIDE_REPLAYING.after(5_000, 0.1).rest_seconds == 0.4
 
 
 def test_a_rate_is_kept_by_waiting_for_what_is_left_of_the_time() -> None:

@@ -46,7 +46,7 @@ def work_of(machine: Machine, job: Job) -> Anew | None:
 def in_slices(machine: Machine, work: Anew, progress: Progress | None) -> Json:
     """Make the table anew, or go on with it: `{job, runs, succeeded, failed, changes, state, slices, parked}`."""
     job, note = work.beside.live, _begun(machine, work)
-    began, pacer = machine.clock.now(), Pacer(machine, job.name, pace_of(machine))
+    began, pacer = machine.clock.now(), Pacer(machine, job.name, pace_of(machine, slices.BESIDE_REPLAYING))
     before = note["slices"]
     for _ in range(_TRIES_MAX):
         while not work.beside.is_over(targets := work.targets()):

@@ -113,6 +113,6 @@ class Pacer:
         return any(job is not None and job.mode is Mode.REALTIME for job in active)
 
 
-def pace_of(machine: Machine) -> Pace:
-    """Short slices where jobs start by themselves meanwhile, long ones where nobody else works."""
-    return slices.ALONE if machine.loop.state.only is not None else slices.BESIDE
+def pace_of(machine: Machine, beside: Pace = slices.BESIDE) -> Pace:
+    """`beside`, short slices, where jobs start by themselves meanwhile; long ones where nobody else works."""
+    return slices.ALONE if machine.loop.state.only is not None else beside
