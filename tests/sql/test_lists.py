@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from tests.sql.data import bag, bound, run
-from tidemill.sql import as_asked, plan
+from tidemill.sql import plan
 
 SCHEMAS = {
     "t": {"k": "INTEGER", "l": "VARCHAR[]", "m": "INTEGER[][]", "seen": "TIMESTAMP"},
@@ -111,25 +111,3 @@ def test_rows_that_a_join_makes_are_put_together_before_their_lists_are_taken_ap
 def test_lists_that_do_no_harm_stay_where_they_are(query: str) -> None:
     made = plan(query, SCHEMAS, "a.sql")
     assert made.kind == "rowwise" or made.statement.replace("@input:", "") == made.canonical
-
-
-@pytest.mark.parametrize("query", [*MOVED, *TOGETHER, *STUCK, *LEFT_ALONE])
-def test_a_query_that_is_asked_gives_the_rows_of_its_text(query: str, tables: duckdb.DuckDBPyConnection) -> None:
-    names, expected = run(tables, query)
-    found_names, found = run(tables, as_asked(query, SCHEMAS))
-    assert bag(found) == bag(expected)
-    assert [name.rsplit("_1", 1)[0] for name in found_names] == names
-    assert "order by" not in query or "(select" in query or found == expected
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "select t.k from t join s on t.k = s.k",
-        "select k, unnest(l) as e from t",
-        "select o.k, unnest(o.l) as e from other o join s on o.k = s.k",
-        "select o.k, unnest(o.l) as e from unknown o join s on o.k = s.k",
-    ],
-)
-def test_a_query_that_duckdb_can_run_or_that_is_not_understood_stays_as_it_is_written(query: str) -> None:
-    assert as_asked(query, {**SCHEMAS, "other": None}) == query

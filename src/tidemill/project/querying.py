@@ -20,7 +20,7 @@ from tidemill.project.deadbook import take_down
 from tidemill.project.reports import found
 from tidemill.project.system import DEAD, quoting
 from tidemill.project.wiring import Machine
-from tidemill.sql import NotOneQuery, analyse, as_asked, expand, parse
+from tidemill.sql import NotOneQuery, analyse, expand, parse
 
 __all__ = ["answer"]
 
@@ -39,7 +39,7 @@ def answer(machine: Machine, sql: str) -> pa.Table:
     _make_empty(machine, [asset for asset in named if asset.home is Home.TABLES])
     relations, unknown = _relations(machine, named)
     try:
-        rows: pa.Table = machine.tables.query(as_asked(text, _columns_known(machine, named)), relations)
+        rows: pa.Table = machine.tables.query(text, relations)
     except BrokenJob as error:
         if not unknown:
             raise
@@ -100,12 +100,6 @@ def _relations(machine: Machine, named: list[Asset]) -> tuple[dict[str, str], li
             relations[asset.name] = f'select null as "{UNKNOWN}" where false'
             unknown.append(asset)
     return relations, unknown
-
-
-def _columns_known(machine: Machine, named: list[Asset]) -> dict[str, dict[str, str] | None]:
-    """The columns of what a query reads, with their types; None where the store has none."""
-    shapes = machine.tables.shapes()
-    return {asset.name: {column.name: column.type for column in shapes.get(asset.name, ())} or None for asset in named}
 
 
 def _writer(machine: Machine, asset: Asset) -> Job | None:

@@ -4,7 +4,6 @@ Read `plan.py` first; it names the passes in their order.
 """
 
 from tidemill.sql.analyse import ANALYSIS_VERSION, Query, analyse
-from tidemill.sql.asked import as_asked
 from tidemill.sql.bind import bind, quoted
 from tidemill.sql.canonical import canonical
 from tidemill.sql.header import HEADER_WORDS, Header, Word, parse_header
@@ -26,7 +25,6 @@ __all__ = [
     "SqlPlan",
     "Word",
     "analyse",
-    "as_asked",
     "bind",
     "canonical",
     "derive_key",
