@@ -305,3 +305,30 @@ def test_what_set_the_job_off_does_not_set_it_off_again(project: Project) -> Non
         mill.touch("day")
         assert ran(mill)["runs"] == 1
         assert rows(mill, "select n from totals where customer = 'ada'") == [(HALF + 1,)]
+
+
+def test_a_pause_in_the_last_slice_is_heard_and_stands(project: Project) -> None:
+    shop(project, totals=TOTALS)
+    edited(project, "update store.totals set total = 1000 where customer = 'ada'")
+    with project.open() as mill:
+
+        def told(said: dict[str, Any]) -> None:
+            if said["done"] == said["total"]:
+                mill.pause("totals")
+
+        assert mill.replay("totals", progress=told)["state"] == "paused"
+        assert mill.explain("totals")["state"] == "paused"
+        assert rows(mill, "select * from totals order by 1") != WANTED
+        mill.resume("totals")
+        done = mill.replay("totals")
+        assert (done["state"], done["slices"], done["changes"]) == ("finished", 0, 1)
+        assert rows(mill, "select * from totals order by 1") == WANTED
+
+
+def test_what_is_asserted_and_only_warns_is_an_alarm(project: Project) -> None:
+    halving(project, assert_="['warn rows between 6 and 99']")
+    with project.open() as mill:
+        assert "warned" not in mill.runs(job="halves", limit=1)[0]["readiness"]
+        project.write({"bad": "5"})
+        assert mill.replay("halves")["state"] == "finished"
+        assert "rows between" in mill.runs(job="halves", limit=1)[0]["readiness"]["warned"][0]["name"]

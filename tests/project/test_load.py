@@ -407,6 +407,7 @@ def test_connections_name_their_secrets_and_say_everything_else(project: Write) 
             "tidemill.toml": '[connections.crm]\nurl = "postgres://app:${PASSWORD}@db/crm?sslmode=require"\n'
             'password = "file:crm.password"\nsecret_name = "crm"\ntokens_max = 3\nkeepalive = true\n'
             '[connections.web]\nurl = "https://example.org/a:b@c"\nuser = "ada"\npassword = ""\n'
+            '[connections.lake]\ntoken = "google_default"\ncredentials = "/etc/lake.json"\nmax_token = 5\n'
         }
     )
     assert said(loaded) == []
@@ -419,6 +420,14 @@ def test_a_function_that_returns_what_nobody_can_foresee_is_taken(project: Write
         "    if row['id']:\n        return {name: row, **{}}\n    if row['day']:\n        return\n    return dict(a=row)\n"
     )
     assert said(project({"tidemill.toml": ORDERS, "jobs/p.py": source})) == []
+
+
+def test_what_a_job_returns_that_acts_outside_is_its_own_affair(project: Write) -> None:
+    source = (
+        "import tidemill as tm\n\n@tm.job(inputs='orders', outputs=['mail', 'log'])\ndef send(run: tm.Run):\n"
+        "    return {'status': 200}\n"
+    )
+    assert said(project({"tidemill.toml": ORDERS, "jobs/send.py": source})) == []
 
 
 def test_an_environment_that_is_not_there_names_the_nearest(project: Write) -> None:

@@ -33,7 +33,8 @@ MOVED = [
     "select a.k, b.k as other, u.e from t a join t b on a.k = b.k cross join unnest(b.l) as u(e)",
     "select t.k, u.e, count(*) as n from t join s on t.k = s.k cross join unnest(t.l) as u(e) group by all",
     "select * from t join s on t.k = s.k cross join unnest(t.l) as u(e)",
-    'select u."E x", t.k from t join s on t.k = s.k cross join unnest(t.l || [\'z\']) as u("E x")',
+    'select u."E x", t.k from t join s on t.k = s.k cross join unnest(t.l) as u("E x")',
+    "select u.e, t.k, s.a from s left outer join t on t.k = s.k cross join unnest(t.l) as u(e)",
 ]
 TOGETHER = [
     "with j as (select t.*, s.a from t join s on t.k = s.k) select j.k, j.a, u.e from j cross join unnest(j.l) as u(e)",
@@ -42,6 +43,12 @@ TOGETHER = [
     "with j as (select t.* from t join s using (k)) select u.e, n.name from j, unnest(j.l) u(e) join names n on n.e = u.e",
 ]
 STUCK = [
+    "select u.e, t.k from t join s on t.k = s.k cross join unnest(t.l || ['z']) as u(e)",
+    "select s.k, u.v from s left join t on t.k = s.k, unnest([t.k, s.k]) as u(v)",
+    "select s.k, u.v from s left join t on t.k = s.k, unnest([t.k, 5]) as u(v)",
+    "select s.k, u.v from s left outer join t on t.k = s.k, unnest(coalesce(t.l, ['none'])) as u(v)",
+    "select s.k, unnest(coalesce(t.l, ['none'])) as v from s left join t on t.k = s.k",
+    "select s.k, u.v from s join names n on s.k > 2, unnest(if(s.k = 2, [1 // 0], [s.k])) as u(v)",
     "select u.e, t.k, s.a from t right join s on t.k = s.k cross join unnest(t.l) as u(e)",
     "select u.e, t.k, s.a from t full join s on t.k = s.k cross join unnest(t.l) as u(e)",
     "select u.e, t.k, s.a from t asof join s on t.seen >= s.seen cross join unnest(s.l) as u(e)",
@@ -55,6 +62,8 @@ STUCK = [
     "select u.x, t.k, s.a from t join s on t.k = s.k cross join lateral (select unnest(t.l) as x) u",
 ]
 LEFT_ALONE = [
+    "select t as whole, u.e from t join s on t.k = s.k cross join unnest(t.l) as u(e)",
+    "select to_json(s) as whole, u.e from t join s on t.k = s.k cross join unnest(t.l) as u(e)",
     "select u.e, t.k from t cross join unnest(t.l) as u(e)",
     "select t.k, unnest(t.l) as e from t",
     "select u.e, t.k, s.a from t join s on t.k = s.k left join unnest(t.l) as u(e) on true",

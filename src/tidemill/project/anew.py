@@ -15,7 +15,7 @@ from typing import Any
 
 from tidemill.core import slices
 from tidemill.core.errors import InvariantError, UserError
-from tidemill.core.event import Landed, Resumed
+from tidemill.core.event import Landed
 from tidemill.core.model import Job
 from tidemill.core.ports import RunRecord
 from tidemill.project.operations import Json, Progress
@@ -26,7 +26,7 @@ from tidemill.project.wiring import Machine
 from tidemill.runtime.anew import Anew, anew, belongings, twin_name
 from tidemill.runtime.takeover import TakenOver, is_taken_over
 
-__all__ = ["abandon", "in_slices", "recover", "work_of"]
+__all__ = ["abandon", "forget", "in_slices", "recover", "work_of"]
 
 _numbers = itertools.count(1)
 _TRIES_MAX = 100
@@ -56,6 +56,8 @@ def in_slices(machine: Machine, work: Anew, progress: Progress | None) -> Json:
             note["slices"] += 1
             machine.ledger.note(ANEW, job.name, note)
             _tell(job.name, work.beside.cursors or {}, targets, progress)
+        if pacer.is_stopped():
+            return _answer(job, "paused", note["slices"] - before, note)
         if (taken := work.take_over(_run(machine), machine.clock.now())) is not None:
             _report(machine, job, taken, note["parked"], began)
             _drop(machine, job.name, note)
@@ -111,6 +113,9 @@ def _tell(job: str, cursors: Mapping[str, int], targets: Mapping[str, int], prog
 def _report(machine: Machine, job: Job, taken: TakenOver, parked: int, began: float) -> None:
     """It is a run that took the whole inputs and wrote the difference; and that is news to readers."""
     now, known = machine.clock.now(), taken.progress
+    readiness: dict[str, Any] = {"because": ["made anew by a person: tidemill replay"], "rebuild": True, "value": ""}
+    if taken.warned:
+        readiness["warned"] = [{"name": each.assertion.name, "reason": each.reason} for each in taken.warned]
     record = RunRecord(
         known.run,
         job.name,
@@ -124,10 +129,9 @@ def _report(machine: Machine, job: Job, taken: TakenOver, parked: int, began: fl
         parked,
         "replay",
         "",
-        {"because": ["made anew by a person: tidemill replay"], "rebuild": True, "value": ""},
+        readiness,
     )
     machine.ledger.record([record])
-    machine.loop.post(Resumed(job.name, now, known))
     for asset, head in taken.heads.items():
         machine.loop.post(Landed(asset, head, now))
 
@@ -148,6 +152,13 @@ def abandon(machine: Machine, job: str) -> Json:
         raise UserError(f"no replay of `{job}` is unfinished", mend=f"begin one: tidemill replay {job}")
     _drop(machine, job, note)
     return {"job": job, "runs": 0, "succeeded": 0, "failed": 0, "changes": 0, "state": "abandoned"}
+
+
+def forget(machine: Machine, job: str) -> None:
+    """Let go what was made of it, where there is anything."""
+    note = machine.ledger.noted(ANEW, job)
+    if note is not None:
+        _drop(machine, job, note)
 
 
 def _drop(machine: Machine, job: str, note: Mapping[str, Any]) -> None:

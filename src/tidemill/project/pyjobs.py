@@ -143,7 +143,7 @@ def built(
         takes = definition.takes
     except DefinitionError as error:
         return None, [DefinitionError(error.message, place=str(place), mend=error.mend)]
-    for line, what in misnamed(definition.function, definition.outputs):
+    for line, what in () if takes.is_outside else misnamed(definition.function, definition.outputs):
         listed = ", ".join(definition.outputs)
         message = f"job {definition.name} writes {listed}, and this returns {what}"
         named = ", ".join(f"'{name}': ..." for name in definition.outputs)

@@ -68,4 +68,5 @@ def made_anew(machine: Machine, name: str, run: RunJob, progress: Progress | Non
     if work is not None:
         return anew.in_slices(machine, work, progress)
     reconciling.begin_anew(machine, name)
+    anew.forget(machine, name)
     return {"job": name, **run()}

@@ -22,6 +22,10 @@ __all__ = ["Secret", "exposed", "is_reference", "referenced"]
 _NAME = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 _TELLTALE = "password|passwd|pwd|passphrase|secret|token|api_?key|access_?key|secret_?key|private_?key|credentials?"
 _SECRET_KEY = re.compile(rf"(?:.*[_-])?(?:{_TELLTALE})", re.IGNORECASE)
+_NO_SECRET = re.compile(
+    r"[~./].*|.*\.(?:json|pem|key|p12)|anon|anonymous|cloud|cache|browser|google_default|default|none", re.IGNORECASE
+)
+"""Values of such keys that are seen by everybody: where a file is, and words for "look for it yourself"."""
 _IN_ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]*://[^/?#\s:@]*:([^/?#\s]+)@", re.IGNORECASE)
 _IN_OPTIONS = re.compile(rf"(?:^|[?&;\s])(?:\w*_)?(?:{_TELLTALE})=([^&;\s]+)", re.IGNORECASE)
 
@@ -74,7 +78,7 @@ def exposed(said: Mapping[str, object]) -> Iterator[tuple[str, ...]]:
 
 
 def _is_exposed(name: str, value: object) -> bool:
-    if _SECRET_KEY.fullmatch(name) and not isinstance(value, bool) and value != "":
+    if _SECRET_KEY.fullmatch(name) and isinstance(value, str) and value and not _NO_SECRET.fullmatch(value):
         return not is_reference(value)
     found = [match for pattern in (_IN_ADDRESS, _IN_OPTIONS) for match in pattern.finditer(str(value))]
     return any(not is_reference(match[1]) for match in found)

@@ -69,7 +69,8 @@ def read_up_to(machine: Machine, topic: str, progress: Mapping[str, Progress]) -
     """How far each unfinished replay in place that reads this topic has read it, by job: what follows it still needs."""
     found = {}
     for job, note in machine.ledger.notes(ANEW).items():
-        if topic in note["inputs"]:
+        defined = machine.catalog.jobs.get(job)
+        if topic in note["inputs"] and defined is not None and defined.version == note["version"]:
             known = progress.get(twin_name(job))
             found[job] = known.cursors.get(topic, 0) if known is not None else 0
     return found

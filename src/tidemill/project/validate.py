@@ -66,7 +66,7 @@ def _names(loaded: Definitions, _: PlaceOfInput) -> Iterator[Finding]:
 
 def _inputs(loaded: Definitions, place_of_input: PlaceOfInput) -> Iterator[Finding]:
     for job in loaded.jobs.values():
-        if not job.inputs:
+        if not (job.inputs or job.on or job.schedule):
             mend = "read an asset, or make constants a view: -- materialized: view"
             yield f"job {job.name} reads no asset, so nothing would ever start it", job.place, mend
         for name in job.inputs:

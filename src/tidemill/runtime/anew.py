@@ -14,7 +14,7 @@ transaction that the live job's runs wait for: as long as a run of the live job 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from tidemill.core.errors import UserError
@@ -94,11 +94,11 @@ class Anew:
                     if is_of_transform(error):
                         return None
                     raise
-            progress, changes = take_over(transaction, live, twin, plan, run)
+            taken = take_over(transaction, live, twin, plan, run)
             heads = transaction.commit()
         finally:
             transaction.rollback()
-        return TakenOver(progress, {asset: heads[asset] for asset in live.outputs}, changes)
+        return replace(taken, heads={asset: heads[asset] for asset in live.outputs})
 
     def _settled(self, live: Progress | None) -> Progress:
         job = self.beside.live

@@ -319,12 +319,12 @@ class Shadow:
             compared = self.compared(transaction)
             if not may(compared):
                 return compared, None
-            progress, changes = take_over(transaction, wanted, self.job, self.catalog.plan(self.job), run)
+            taken = take_over(transaction, wanted, self.job, self.catalog.plan(self.job), run)
             before_commit()
             heads = transaction.commit()
         finally:
             transaction.rollback()
-        return compared, TakenOver(progress, {self.output: heads[self.output]}, changes)
+        return compared, replace(taken, heads={self.output: heads[self.output]})
 
 
 def _columns_differ(live: tuple[Column, ...], mine: tuple[Column, ...]) -> str:

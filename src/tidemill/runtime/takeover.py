@@ -9,14 +9,14 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
 from tidemill.core.change import RID, Replaced
 from tidemill.core.model import Job
 from tidemill.core.ports import Head, Plan, Progress
-from tidemill.runtime.asserting import Asserting
+from tidemill.runtime.asserting import Asserted, Asserting
 from tidemill.runtime.backfilled import label
 from tidemill.runtime.hidden import Taking
 from tidemill.runtime.parking import parked_asset
@@ -29,15 +29,17 @@ _TAKEN = "taken over by "
 
 @dataclass(frozen=True, slots=True)
 class TakenOver:
-    """The live job's progress, the heads of its outputs, and how many changes these got, as the take-over committed them."""
+    """The live job's progress, how many changes its outputs got, what is asserted of them and only warns; once it is
+    committed the heads of the outputs."""
 
     progress: Progress
-    heads: Mapping[str, Head]
-    changes: int = 0
+    changes: int
+    warned: tuple[Asserted, ...]
+    heads: Mapping[str, Head] = field(default_factory=dict)
 
 
-def take_over(transaction: Taking, live: Job, twin: Job, plan: Plan, run: str) -> tuple[Progress, int]:
-    """Give a job all that its twin, maintained by `plan`, has made; returns its progress and the changes of its outputs.
+def take_over(transaction: Taking, live: Job, twin: Job, plan: Plan, run: str) -> TakenOver:
+    """Give a job all that its twin, maintained by `plan`, has made.
 
     Both have read equally far. `live` is the job as it is from now on, whose assertions must hold: raises AssertionBroken.
     """
@@ -50,7 +52,7 @@ def take_over(transaction: Taking, live: Job, twin: Job, plan: Plan, run: str) -
         transaction.take_over(live.name + stage.removeprefix(twin.name), stage)
     _take_parked(transaction, live, twin)
     columns = dict.fromkeys(live.outputs, plan.columns)
-    Asserting(live, run, transaction, transaction.evaluate, begun, columns).check()
+    warned = Asserting(live, run, transaction, transaction.evaluate, begun, columns).check()
     if live.gate is None and forget(transaction, live):
         label(transaction, live, begun)
     progress = replace(
@@ -63,7 +65,7 @@ def take_over(transaction: Taking, live: Job, twin: Job, plan: Plan, run: str) -
     )
     transaction.settle(progress, before)
     transaction.settle(replace(mine, version=settled_version(run), run=run), mine)
-    return progress, changes
+    return TakenOver(progress, changes, warned)
 
 
 def _take_parked(transaction: Taking, live: Job, twin: Job) -> None:

@@ -2,7 +2,8 @@
 
 Rules of this file:
   * a query means the same before and after; what cannot be moved without knowing more stays where it is;
-  * a list moves into the one relation that it comes from, if every row of that relation which the joins make stays;
+  * a list moves into the one relation that it is a column of, if every row of that relation which the joins make stays: what
+    is computed may be no list of NULL where a join found nothing, or fail for a row that the join leaves out;
   * where that relation joins by itself, and where a list cannot move, the joined rows are put together (MATERIALIZED)
     before their lists are taken apart.
 
@@ -33,6 +34,8 @@ def lists_first(tree: exp.Query) -> exp.Query:
     if tree.find(exp.Unnest, exp.Explode) is None:
         return tree
     for select in list(tree.find_all(exp.Select)):
+        if not _is_spelt_out(select):
+            continue
         _name_item(select)
         while (place := _late(select)) is not None:
             _move(select, place)
@@ -42,10 +45,20 @@ def lists_first(tree: exp.Query) -> exp.Query:
     return tree
 
 
+def _is_spelt_out(select: exp.Select) -> bool:
+    """Whether every output has a name of its own, and nothing is a row as a whole: else the names would show what moved."""
+    named = all(isinstance(part, exp.Alias) for part in select.expressions)
+    tables = {source.alias_or_name for source in sources(select)}
+    rows = [*select.find_all(exp.TableColumn), *(one for one in select.find_all(exp.Column) if not one.table)]
+    return named and not any(row.name in tables for row in rows)
+
+
 def _name_item(select: exp.Select) -> None:
     """A list that the SELECT clause of a join unnests is unnested by its FROM clause."""
     lists = _lists(select)
     if len(lists) != 1 or unnest_reason(lists[0]) or not _joins(select) or _sees_many_rows(select):
+        return
+    if not isinstance(lists[0].this, exp.Column):
         return
     unnest = exp.Unnest(expressions=[lists[0].this.copy()], alias=_alias(_LIST, _ITEM))
     select.append("joins", exp.Join(this=unnest, kind="CROSS"))
@@ -90,6 +103,8 @@ def _is_movable(join: exp.Join) -> bool:
     unnest, on = join.this, join.args.get("on")
     if not isinstance(unnest, exp.Unnest) or unnest_reason(unnest) or unnest.args.get("offset"):
         return False
+    if [type(one) for one in unnest.expressions] != [exp.Column]:
+        return False
     alias = unnest.args.get("alias")
     is_plain = not join.side and not join.method and join.kind in ("", "CROSS", "INNER") and on in (None, exp.true())
     return is_plain and alias is not None and len(alias.columns) == 1
@@ -113,6 +128,7 @@ def _move(select: exp.Select, place: int) -> None:
         column.replace(fresh_column(renamed, name))
     if isinstance(origin.parent, exp.Join):
         origin.parent.set("side", None)  # a row without a list comes to nothing
+        origin.parent.set("kind", None)
     join.pop()
     inner = exp.Select(expressions=[exp.alias_(fresh_column(one, name), one, quoted=True) for one in kept])
     inner.append("expressions", exp.alias_(fresh_column(item, table), renamed, quoted=True))
