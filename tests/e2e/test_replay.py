@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +12,9 @@ import duckdb
 import pytest
 
 from tests.e2e.conftest import DEADLINE_SECONDS, ORDERS, Project, order, ran, rows, until, watching
+from tests.e2e.test_retention import KEPT, passed, retention
 from tests.e2e.test_shadow_crashes import Crashed, crashes
-from tests.e2e.test_side_tables import CODE, JOBS, TOTALS, many
+from tests.e2e.test_side_tables import CODE, JOBS, TOTALS, killed, many
 from tidemill.core.errors import TidemillError
 from tidemill.project.mill import Mill
 
@@ -120,16 +119,7 @@ def test_a_killed_replay_goes_on_without_doing_finished_slices_again(
     project: Project, started: Callable[..., subprocess.Popen[str]]
 ) -> None:
     many(project, 12_000)
-    serving = started(project, "run", "--watch")
-    until((project.folder / ".tidemill/address").exists, "the owner's address")
-    project.write({"hold": ""})
-    asking = started(project, "replay", "halves")
-    until(lambda: len(project.lines("calls")) > 6_000, "slices")
-    for process in (asking, serving):
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    project.remove("hold")
-    called = len(project.lines("calls"))
+    called = killed(project, started, "replay", "halves")
     done = project.json("replay", "halves")
     assert (done["state"], done["changes"]) == ("finished", 0)
     assert len(project.lines("calls")) - called < 12_000 - 1_500
@@ -156,24 +146,25 @@ def test_the_job_goes_on_while_its_table_is_made_anew_and_a_pause_pauses_both(pr
 
 
 class Busy:
-    """The tables, of which the live job has a run just before each of the next transactions that others wait for."""
+    """The tables, of which the live job takes one more event just before the transaction of the take-over."""
 
-    def __init__(self, mill: Mill, times: int) -> None:
+    def __init__(self, mill: Mill, job: str, event: dict[str, Any]) -> None:
         self._mill = mill
         self._tables = mill.machine.tables
-        self.left = times
+        self._job = job
+        self._head = mill.machine.ledger.head("orders")
+        self.event: dict[str, Any] | None = event
 
     def begin(self, *, exclusive: bool = True) -> Any:
-        if exclusive and self.left and self._is_made():
-            self.left, left = 0, self.left
-            self._mill.emit("orders", [order(COUNT + left, "ada", 1)])
+        if exclusive and self.event is not None and self._is_made():
+            event, self.event = self.event, None
+            self._mill.emit("orders", [event])
             ran(self._mill)
-            self.left = left - 1
         return self._tables.begin(exclusive=exclusive)
 
     def _is_made(self) -> bool:
-        known = self._tables.positions().progress.get("totals~anew")
-        return known is not None and known.cursors["orders"] >= COUNT
+        known = self._tables.positions().progress.get(f"{self._job}~anew")
+        return known is not None and known.cursors["orders"] >= self._head
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tables, name)
@@ -182,13 +173,24 @@ class Busy:
 def test_what_comes_between_the_last_slice_and_the_commit_is_not_lost(project: Project) -> None:
     shop(project, totals=TOTALS)
     with project.open() as mill:
-        busy = Busy(mill, 1)
+        busy = Busy(mill, "totals", order(COUNT + 1, "ada", 1))
         mill.machine.tables = busy  # type: ignore[assignment]
         done = mill.replay("totals")
-        assert busy.left == 0
+        assert busy.event is None
         assert (done["state"], done["changes"], done["failed"]) == ("finished", 0, 0)
         assert rows(mill, "select * from totals order by 1") == [("ada", HALF + 1, COUNT + 1), ("bob", HALF, COUNT)]
         assert mill.reconcile("totals")["equal"]
+
+
+def test_a_row_that_comes_before_the_commit_and_cannot_be_processed_is_parked(project: Project) -> None:
+    halving(project)
+    with project.open() as mill:
+        busy = Busy(mill, "halves", order(100, "eve", 100))
+        mill.machine.tables = busy  # type: ignore[assignment]
+        done = mill.replay("halves")
+        assert busy.event is None
+        assert (done["state"], done["changes"], done["parked"]) == ("finished", 0, 1)
+        assert (len(rows(mill, "select * from halves")), len(parked(mill))) == (6, 1)
 
 
 def interrupted(mill: Mill, job: str) -> None:
@@ -332,3 +334,18 @@ def test_what_is_asserted_and_only_warns_is_an_alarm(project: Project) -> None:
         project.write({"bad": "5"})
         assert mill.replay("halves")["state"] == "finished"
         assert "rows between" in mill.runs(job="halves", limit=1)[0]["readiness"]["warned"][0]["name"]
+
+
+def test_an_unfinished_replay_keeps_what_it_has_not_read_from_expiring(project: Project) -> None:
+    project.write({"tidemill.toml": KEPT, "jobs/totals.sql": TOTALS})
+    with project.open() as mill:
+        mill.emit("orders", [order(n, "ada") for n in range(COUNT)])
+        ran(mill)
+        interrupted(mill, "totals")
+        passed(mill)
+        [held] = retention(mill)["held_back"]
+        assert (held["job"], held["offset"]) == ("totals", 5_000)
+        assert "a replay of it is not finished" in held["reason"]
+        mill.replay("totals", is_abandoned=True)
+        assert passed(mill) > 0
+        assert retention(mill)["held_back"] == []

@@ -167,24 +167,29 @@ def many(project: Project, count: int) -> None:
     project.remove("calls")
 
 
-def test_a_killed_replay_goes_on_without_doing_finished_slices_again(
-    project: Project, started: Callable[..., subprocess.Popen[str]]
-) -> None:
-    many(project, 12_000)
+def killed(project: Project, started: Callable[..., subprocess.Popen[str]], *words: str) -> int:
+    """Begin a replay of `many` by these words, and kill it and who serves it in its last slices; how many rows were called."""
     serving = started(project, "run", "--watch")
     until((project.folder / ".tidemill/address").exists, "the owner's address")
     project.write({"hold": ""})
-    asking = started(project, "replay", "halves", "--into", "again")
+    asking = started(project, *words)
     until(lambda: len(project.lines("calls")) > 6_000, "slices")
     for process in (asking, serving):
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     project.remove("hold")
-    called = len(project.lines("calls"))
-    done = project.json("replay", "halves", "--into", "again")
+    return len(project.lines("calls"))
+
+
+def test_a_killed_replay_goes_on_without_doing_finished_slices_again(
+    project: Project, started: Callable[..., subprocess.Popen[str]]
+) -> None:
+    many(project, 12_000)
+    words = ("replay", "halves", "--into", "again")
+    called = killed(project, started, *words)
+    done = project.json(*words)
     assert (done["state"], done["rows"]) == ("finished", 12_000)
-    again = len(project.lines("calls"))
-    assert again - called < 12_000 - 1_500
+    assert len(project.lines("calls")) - called < 12_000 - 1_500
     assert project.json("reconcile", "halves", "--against", "again")["equal"]
 
 
